@@ -1,0 +1,53 @@
+"""Masked-autoencoder pre-training on structured data.
+
+    >>> import structmae
+    >>> run = structmae.pretrain("karate", settings={"train.epochs": 5}, progress=False)
+    >>> run.embed().shape
+    torch.Size([34, 256])
+
+Importing this loads nothing heavy; a name loads what it needs when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from structmae.errors import StructmaeError, UsageError
+from structmae.registry import register
+
+if TYPE_CHECKING:
+    from structmae.data import Graphs, load as load_data
+    from structmae.recipe import Recipe, resolve
+    from structmae.pretraining import pretrain
+    from structmae.run import Run, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Graphs",
+    "Recipe",
+    "Run",
+    "StructmaeError",
+    "UsageError",
+    "load",
+    "load_data",
+    "pretrain",
+    "register",
+    "resolve",
+]
+
+_WHERE = {
+    "Graphs": "structmae.data:Graphs",
+    "Recipe": "structmae.recipe:Recipe",
+    "Run": "structmae.run:Run",
+    "load": "structmae.run:load",
+    "load_data": "structmae.data:load",
+    "pretrain": "structmae.pretraining:pretrain",
+    "resolve": "structmae.recipe:resolve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'structmae' has no attribute {name!r}")
+    module, _, attribute = _WHERE[name].partition(":")
+    return getattr(import_module(module), attribute)

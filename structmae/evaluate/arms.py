@@ -1,0 +1,53 @@
+"""What is compared: the encoder, the same one before training, and features that need no training at all."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+from structmae.nn.build import Encoder
+from structmae.nn.gnn import pooled
+from structmae.tokens import TokenSet
+from structmae.tokens.graph import GraphSource
+
+ARMS = ("pretrained", "random_init", "raw_features", "propagated_features")
+HOPS = 2
+
+
+def propagate(tokens: TokenSet, hops: int = HOPS) -> Float[Tensor, "tokens width"]:
+    """Features averaged over neighbours `hops` times: S^hops X with S = D^-1/2 (A + I) D^-1/2 (Wu et al., SGC, ICML 2019)."""
+    relation = tokens.relations["edges"]
+    size = len(tokens)
+    edge_index, weight = gcn_norm(relation.edge_index, None, size, add_self_loops=False)
+    matrix = torch.sparse_coo_tensor(
+        edge_index.flip(0), weight, (size, size), check_invariants=False, is_coalesced=True
+    )
+    values = tokens.values
+    for _ in range(hops):
+        values = torch.sparse.mm(matrix, values)
+    return values
+
+
+def embed(encoder: Any, source: GraphSource, *, at_once: int = 256) -> Float[Tensor, "rows width"]:
+    """The encoder's vectors of every token, or of every item where it pools, in order, on the CPU."""
+    training = encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        parts = [
+            encoder.represent(source.batch(items)).cpu() for items in torch.arange(source.num_items).split(at_once)
+        ]
+    encoder.train(training)
+    return torch.cat(parts)
+
+
+def arms(
+    encoder: Encoder, random: Encoder, source: GraphSource, *, pool: str
+) -> dict[str, Float[Tensor, "rows width"]]:
+    """Features of every arm: one row a node, or a graph's where `pool` is not "none"."""
+    whole = source.all
+    plain = {"raw_features": whole.values, "propagated_features": propagate(whole)}
+    if pool != "none":
+        plain = {name: pooled(x, whole.batch, source.num_items, pool) for name, x in plain.items()}
+    return {"pretrained": embed(encoder, source), "random_init": embed(random, source), **plain}

@@ -1,0 +1,1 @@
+"""Encoders and decoders. `structmae.nn.build` makes those that a recipe names."""

@@ -1,0 +1,160 @@
+"""Message-passing layers and stacks of them.
+
+The layers are PyTorch Geometric's own. They read a Relation that already has its self-loops (`NodeTokenizer.relation`),
+so none adds any. A layer of one's own is registered as the built-in ones are: a callable that takes the keywords of
+`gat_layer` and gives a module with `forward(h, relation)`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv, GCNConv, GINConv, GINEConv
+
+from structmae import registry
+from structmae.tokens import Relation
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "prelu": nn.PReLU,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda width: nn.Identity(),
+    "batchnorm": nn.BatchNorm1d,
+    "layernorm": nn.LayerNorm,
+}
+
+
+class Convolution(nn.Module):
+    """A PyTorch Geometric layer over a Relation: (M, width_in) to (M, width_out)."""
+
+    def __init__(self, conv: nn.Module, reads_attributes: bool):
+        super().__init__()
+        self.conv, self.reads_attributes = conv, reads_attributes
+
+    def forward(self, h: Float[Tensor, "nodes width"], relation: Relation) -> Float[Tensor, "nodes out"]:
+        if self.reads_attributes:
+            return self.conv(h, relation.edge_index, relation.attributes)
+        return self.conv(h, relation.edge_index)
+
+
+def gat_layer(
+    width_in: int,
+    width_out: int,
+    *,
+    hidden: int,
+    heads: int,
+    attention_dropout: float,
+    norm: str,
+    activation: str,
+    edge_width: int,
+) -> nn.Module:
+    """Attention over neighbours (Velickovic et al., ICLR 2018), heads side by side, started as GraphMAE's code starts
+    it: Xavier normal with the gain of a ReLU."""
+    conv = GATConv(
+        width_in,
+        width_out // heads,
+        heads,
+        dropout=attention_dropout,
+        add_self_loops=False,
+        edge_dim=edge_width or None,
+    )
+    gain = nn.init.calculate_gain("relu")
+    for weight in (conv.lin.weight, conv.att_src, conv.att_dst):
+        nn.init.xavier_normal_(weight, gain)
+    return Convolution(conv, edge_width > 0)
+
+
+def gcn_layer(
+    width_in: int,
+    width_out: int,
+    *,
+    hidden: int,
+    heads: int,
+    attention_dropout: float,
+    norm: str,
+    activation: str,
+    edge_width: int,
+) -> nn.Module:
+    """Mean over neighbours with both degrees' roots (Kipf and Welling, ICLR 2017). Reads no edge attributes."""
+    return Convolution(GCNConv(width_in, width_out, add_self_loops=False), False)
+
+
+def gin_layer(
+    width_in: int,
+    width_out: int,
+    *,
+    hidden: int,
+    heads: int,
+    attention_dropout: float,
+    norm: str,
+    activation: str,
+    edge_width: int,
+) -> nn.Module:
+    """Sum over neighbours, then two dense layers (Xu et al., ICLR 2019); with edge attributes GINE (Hu et al., 2020).
+
+    The node itself counts twice, once by the layer and once by its self-loop, as in GraphMAE's code.
+    """
+    dense = nn.Sequential(
+        nn.Linear(width_in, hidden), NORMS[norm](hidden), ACTIVATIONS[activation](), nn.Linear(hidden, width_out)
+    )
+    return Convolution(GINEConv(dense, edge_dim=edge_width) if edge_width else GINConv(dense), edge_width > 0)
+
+
+class GNN(nn.Module):
+    """Layers in a row: dropout, layer, residual, norm, activation. With `open_end` the last one stops after its layer,
+    so that its output can be any number, as a decoder's must."""
+
+    def __init__(
+        self,
+        layer: str,
+        widths: list[int],
+        *,
+        hidden: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        norm: str,
+        activation: str,
+        residual: bool,
+        edge_width: int,
+        open_end: bool,
+    ):
+        super().__init__()
+        make = registry.get("layer", layer)
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        closed = [not (open_end and index == len(pairs) - 1) for index in range(len(pairs))]
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            make(
+                a, b, hidden=hidden, heads=heads, attention_dropout=attention_dropout,
+                norm=norm, activation=activation, edge_width=edge_width,
+            )
+            for a, b in pairs
+        )  # fmt: skip
+        self.residuals = nn.ModuleList(
+            (nn.Identity() if a == b else nn.Linear(a, b, bias=False)) if residual and more else nn.ParameterList()
+            for (a, b), more in zip(pairs, closed, strict=True)
+        )
+        self.ends = nn.ModuleList(
+            nn.Sequential(NORMS[norm](b), ACTIVATIONS[activation]()) if more else nn.Identity()
+            for (_, b), more in zip(pairs, closed, strict=True)
+        )
+
+    def forward(self, h: Float[Tensor, "nodes width"], relation: Relation) -> Float[Tensor, "nodes out"]:
+        for layer, residual, end in zip(self.layers, self.residuals, self.ends, strict=True):
+            h = self.dropout(h)
+            out = layer(h, relation)
+            h = end(out if isinstance(residual, nn.ParameterList) else out + residual(h))
+        return h
+
+
+def pooled(h: Float[Tensor, "tokens width"], batch: Tensor, items: int, how: str) -> Float[Tensor, "items width"]:
+    """One vector an item: sum, mean or max over its tokens."""
+    from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
+
+    pool = {"sum": global_add_pool, "mean": global_mean_pool, "max": global_max_pool}[how]
+    return torch.as_tensor(pool(h, batch, items))

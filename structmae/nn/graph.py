@@ -1,0 +1,95 @@
+"""The encoder and the decoder of graphs."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from structmae.errors import StructmaeError
+from structmae.nn.gnn import GNN, pooled
+from structmae.recipe import EncoderOptions, HeadOptions
+from structmae.tokens import TokenSet
+from structmae.tokens.graph import NodeTokenizer
+
+
+class GraphEncoder(nn.Module):
+    """A graph to vectors: `encoder(x, edge_index, edge_attr=None, batch=None)`, a plain module to fine-tune.
+
+    It takes features and edges as the data set has them: normalising, one-hot codes, both directions and self-loops are
+    its own business, so it gives what `run.embed` gives.
+    """
+
+    def __init__(self, options: EncoderOptions, tokenizer: NodeTokenizer):
+        super().__init__()
+        self.tokenizer, self.pool = tokenizer, options.pool
+        self.width, self.token_widths = options.hidden, {"node": tokenizer.width}
+        self.body = GNN(
+            options.layer,
+            [tokenizer.width, *[options.hidden] * options.layers],
+            hidden=options.hidden,
+            heads=options.heads,
+            dropout=options.dropout,
+            attention_dropout=options.attention_dropout,
+            norm=options.norm,
+            activation=options.activation,
+            residual=options.residual,
+            edge_width=tokenizer.edge_width,
+            open_end=False,
+        )
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None, batch: Tensor | None = None
+    ) -> Float[Tensor, "rows width"]:
+        """One vector a node, or one a graph where the recipe pools.
+
+        x: (N, F) raw features; edge_index: (2, E); edge_attr: (E, D) where the encoder was pre-trained with them, and
+        read by none otherwise; batch: (N,) graph of each node, not decreasing, as PyTorch Geometric's loaders give it.
+        Raises StructmaeError for shapes, categories or edges that the encoder can't read.
+        """
+        if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < len(x):
+            raise StructmaeError(f"edge_index names node {int(edge_index.max())}, but x has {len(x)} rows")
+        batch = x.new_zeros(len(x), dtype=torch.long) if batch is None else batch
+        if bool((batch[1:] < batch[:-1]).any()):
+            raise StructmaeError("batch must not decrease: the nodes of a graph stand together")
+        counts = torch.bincount(batch, minlength=1)
+        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        tokens = self.tokenizer.tokens(x, edge_index, ptr, torch.arange(len(counts), device=x.device), edge_attr)
+        return self.represent({"node": tokens})
+
+    def represent(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows width"]:
+        """What a person gets of whole, unmasked tokens."""
+        latent = self.encode(self.embed(tokens), tokens)["node"]
+        node = tokens["node"]
+        return latent if self.pool == "none" else pooled(latent, node.batch, len(node.item_id), self.pool)
+
+    def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+        """Each token's content on its own, before any token sees another. Hiding happens after this."""
+        return {name: part.values for name, part in tokens.items()}
+
+    def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+        """Embedded content, hidden or not, to latents of the same shape but for the width."""
+        return {"node": self.body(h["node"], tokens["node"].relations["edges"])}
+
+
+class GraphDecoder(nn.Module):
+    """Latents of the nodes to their features: a dense bridge, then layers over the same edges (GraphMAE, section 3.2)."""
+
+    def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: GraphEncoder):
+        super().__init__()
+        width = encoder.width
+        self.bridge = nn.Linear(width, width, bias=False)
+        self.body = GNN(
+            head.layer,
+            [*[width] * head.layers, encoder.token_widths["node"]],
+            hidden=width,
+            heads=1,
+            dropout=options.dropout,
+            attention_dropout=options.attention_dropout,
+            norm=options.norm,
+            activation=options.activation,
+            residual=options.residual,
+            edge_width=encoder.tokenizer.edge_width,
+            open_end=True,
+        )
+
+    def forward(self, latent: Float[Tensor, "nodes width"], tokens: TokenSet) -> Float[Tensor, "nodes features"]:
+        return self.body(latent, tokens.relations["edges"])

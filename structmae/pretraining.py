@@ -1,0 +1,212 @@
+"""From what a person asked for to a finished run: settle, check, claim the folder, train, evaluate."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from structmae import data as structures
+from structmae.checkpoint import Checkpoint, claim, save_weights, write_json
+from structmae.data import Graphs
+from structmae.errors import StructmaeError, UsageError
+from structmae.recipe import DataOptions, Recipe, changes, data_options, from_tree, resolve
+from structmae.run import Run, build, describe, load, read_config, summary
+from structmae.tokens.graph import GraphSource, NodeTokenizer
+from structmae.train import Interrupted, fit
+
+DEFAULT_RECIPE = "graphmae"
+
+
+def pretrain(
+    data: Any = None,
+    recipe: str | os.PathLike[str] | Recipe | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    evaluate: bool = False,
+    nodes: str | os.PathLike[str] | None = None,
+    kind: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: bool = True,
+    note: Callable[[str], None] | None = None,
+) -> Run:
+    """Pre-train an encoder on a graph or a set of graphs.
+
+    data: a name (`structmae data` lists them), a path, or a PyTorch Geometric `Data`, list of them or data set; the
+    recipe's own data without it. recipe: a name, a TOML file or a Recipe ("graphmae" without it). settings: options by
+    dotted key, `{"train.epochs": 100}`; seed is short for "train.seed". out: a new folder to save to as training goes,
+    "auto" for runs/DATA-RECIPE-SEED[-n] (without it the run stays in memory; `run.save` writes it). resume: go on with the run in `out`. evaluate: score it
+    too, into `run.result`. device: auto, cpu or cuda. threads: of torch and Numba. note: takes one-line remarks.
+
+    Raises UsageError for names, keys and values that do not exist, StructmaeError for data or folders that can't be used,
+    Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs have been checked.
+    """
+    say = note or (lambda text: None)
+    asked = dict(settings or {})
+    if seed is not None:
+        if asked.setdefault("train.seed", seed) not in (seed, str(seed)):
+            raise UsageError(f"seed {seed} and train.seed={asked['train.seed']} disagree: give one of them")
+    folder = None if out in (None, "auto") else Path(out)
+    if resume and folder is None:
+        raise UsageError("--resume needs the folder to go on with: give --out DIR")
+    exists = folder is not None and (folder.exists() or folder.is_symlink())
+    if exists and not resume:
+        raise StructmaeError(f"--out {folder} exists: choose another folder, or go on with it by --resume")
+    if folder is not None and exists:
+        run, source = _reopen(folder, data, recipe, asked, nodes, kind, device, threads)
+        if run.result:
+            say("this run has finished: its result")
+            return run
+    else:
+        chosen = recipe if recipe is not None else DEFAULT_RECIPE
+        options = data_options(chosen, asked)
+        graphs = _load(data if data is not None else _default_data(chosen), options, nodes, kind)
+        settled = resolve(chosen, asked, data=graphs.card, level=graphs.level)
+        tokenizer = NodeTokenizer.fit(graphs, settled)
+        at = _device(device)
+        used = threads or torch.get_num_threads()
+        run = Run(settled, build(settled, tokenizer), describe(settled, graphs, tokenizer, at, used), graphs)
+        source = GraphSource(graphs, tokenizer, at)
+        for remark in graphs.notes:
+            say(remark)
+        if resume:
+            say(f"{folder} is not there yet: starting a new run")
+        if out == "auto":
+            folder = new_folder(graphs.name, settled.name, settled.train.seed)
+        if folder is not None:
+            config = run.config
+            claim(folder, lambda made: write_json(made / "config.json", config))
+            run.folder = folder
+    say(f"data: {_describe(run.graphs())}; features: {run.model.encoder.tokenizer.normalize}")
+    say(run.recipe.to_toml().rstrip())
+    with _threads(run.config["threads"]):
+        _train(run, source, evaluate, progress, say)
+    return run
+
+
+def _train(run: Run, source: GraphSource, evaluate: bool, progress: bool, say: Callable[[str], None]) -> None:
+    """Train, save, evaluate, and put the result in the run and its folder."""
+    device = torch.device(run.config["device"])
+    run.model.to(device)
+    checkpoint = None if run.folder is None else Checkpoint(run.folder)
+    try:
+        position = fit(run.model, source, run.recipe, device=device, checkpoint=checkpoint, progress=progress)
+    except Interrupted as error:
+        raise Interrupted(f"{error}: go on with structmae pretrain --out {run.folder} --resume") from None
+    run.result = summary(run, position, _peak_memory(device))
+    if run.folder is not None:
+        save_weights(run.folder / "model.safetensors", run.model)
+    if evaluate:
+        try:
+            run.result["evaluation"] = run.evaluate()
+        except StructmaeError as error:
+            run.result["evaluation_note"] = f"no evaluation: {error}"
+            say(run.result["evaluation_note"])
+    if checkpoint is not None and run.folder is not None:
+        write_json(run.folder / "result.json", run.result)
+        checkpoint.state.unlink(missing_ok=True)
+
+
+def _reopen(
+    folder: Path,
+    data: Any,
+    recipe: Any,
+    asked: Mapping[str, Any],
+    nodes: Any,
+    kind: str | None,
+    device: str,
+    threads: int | None,
+) -> tuple[Run, GraphSource]:
+    """The run in `folder`, after making sure that no option given again differs from what it was started with."""
+    config = read_config(folder)
+    stored = from_tree(config["recipe"])
+    if isinstance(recipe, Recipe):
+        before, after = stored.settings(), recipe.settings()
+        differ = [(key, before[key], after.get(key)) for key in before if before[key] != after.get(key)]
+    else:
+        differ = changes(stored, None if recipe is None else str(recipe), asked)
+    if device != "auto" and device != config["device"]:
+        differ.append(("device", config["device"], device))
+    if threads is not None and threads != config["threads"]:
+        differ.append(("threads", config["threads"], threads))
+    spec = config["data"]["spec"]
+    if data is None and not spec:
+        raise StructmaeError(f"{folder} was made of an object in memory: pass the data to go on")
+    graphs = _load(data if data is not None else spec["data"], stored.data, nodes or spec.get("nodes"), kind)
+    if graphs.name != config["data"]["name"]:
+        differ.append(("data", config["data"]["name"], graphs.name))
+    elif graphs.fingerprint() != config["data"]["fingerprint"]:
+        raise StructmaeError(f"{folder} cannot go on: the content of {graphs.name} has changed since it was started")
+    if differ:
+        what = ", ".join(f"{key} was {before}, now {after}" for key, before, after in differ)
+        raise StructmaeError(f"{folder} cannot go on with other options: {what}. Leave them out, or start a new run")
+    if (folder / "result.json").exists():
+        run = load(folder, device=config["device"])
+        run._graphs = graphs
+    else:
+        run = Run(stored, build(stored, NodeTokenizer.fit(graphs, stored)), config, graphs)
+        run.folder = folder
+    return run, GraphSource(graphs, run.model.encoder.tokenizer, torch.device(config["device"]))
+
+
+def _load(data: Any, options: DataOptions, nodes: Any, kind: str | None) -> Graphs:
+    return structures.load(data, nodes=nodes, kind=kind, **asdict(options))
+
+
+def _default_data(recipe: Any) -> str:
+    return resolve(recipe).default_data
+
+
+def _describe(graphs: Graphs) -> str:
+    shape = f"{graphs.num_nodes} nodes, {graphs.num_edges} edges both ways, {graphs.x.shape[1]} features"
+    several = f"{graphs.num_items} graphs, " if graphs.level == "graph" else ""
+    return f"{graphs.name}: {several}{shape}"
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StructmaeError("--device cuda: torch sees no CUDA device; use --device cpu")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+
+
+@contextmanager
+def _threads(wanted: int) -> Iterator[None]:
+    """Torch and Numba on `wanted` threads while open."""
+    import numba
+
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(wanted)
+    numba.set_num_threads(min(wanted, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Bytes: of the CUDA device where there is one, else of this process since it started (None on Windows)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def new_folder(data: str, recipe: str, seed: int, under: Path = Path("runs")) -> Path:
+    """runs/DATA-RECIPE-SEED, with -2, -3 and so on where that exists."""
+    name = f"{data}-{recipe}-{seed}"
+    return next(
+        path for number in count(1) if not (path := under / (name if number == 1 else f"{name}-{number}")).exists()
+    )

@@ -1,0 +1,339 @@
+"""Recipes: every option of the toolkit, once. A system of the field is a value of `Recipe`, never a fork of the code.
+
+A value is settled in this order, later ones winning: the defaults below < the recipe < its size < its override for the
+data set < a TOML file < `--set key=value`. Nothing here imports torch.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from structmae import registry
+from structmae.errors import StructmaeError, UsageError
+
+
+def option(
+    default: Any,
+    why: str,
+    *,
+    choices: tuple[str, ...] | str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field with its reason and its range: `low <= value <= high`, `above < value < below`, one of `choices` (a tuple,
+    or the kind of registered part that the value names)."""
+    rule = {"why": why, "choices": choices, "low": low, "high": high, "above": above, "below": below}
+    return field(default=default, metadata={key: value for key, value in rule.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How structure is read."""
+
+    undirected: bool = option(True, "every edge also goes back: message passing reaches both ends")
+    categorical: str = option("auto", "which integer columns of a node table are categories: auto, none or names a,b,c")
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """How data becomes tokens."""
+
+    normalize: str = option(
+        "auto",
+        "features: row (sum 1), standard (z-score of each column), none; auto takes row for sparse non-negative ones",
+        choices=("auto", "row", "standard", "none"),
+    )
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """What is hidden, and what the encoder gets in its place (the masking layer's own words)."""
+
+    strategy: str = option("uniform", "which tokens", choices=("uniform",))
+    ratio: float = option(0.5, "share of the tokens of each item; the count is exact", above=0, high=1)
+    act: str = option("token", "what stands in a hidden place: a learned token, or zeros", choices=("token", "zero"))
+    random: float = option(0.0, "share of the hidden that get another token's content instead", low=0, high=1)
+    keep: float = option(0.0, "share of the scored that stay as they are", low=0, high=1)
+    random_from: str = option("visible", "whose content: of visible tokens, or of any", choices=("visible", "any"))
+    scope: str = option("item", "one draw for each item, or one shared by the batch", choices=("item", "batch"))
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """The part that is kept."""
+
+    layer: str = option("gat", "message-passing layer", choices="layer")
+    layers: int = option(2, "how many", low=1)
+    hidden: int = option(512, "width of the embedding", low=1)
+    heads: int = option(4, "attention heads; they share `hidden`", low=1)
+    dropout: float = option(0.2, "of each layer's input", low=0, below=1)
+    attention_dropout: float = option(0.1, "of attention weights", low=0, below=1)
+    activation: str = option("prelu", "after each layer", choices=("prelu", "relu", "elu", "gelu"))
+    norm: str = option("none", "before the activation", choices=("none", "batchnorm", "layernorm"))
+    residual: bool = option(False, "add each layer's input to its output")
+    edge_features: bool = option(False, "layers read edge attributes (gat, gin)")
+    pool: str = option("none", "of an item's tokens to one vector", choices=("none", "sum", "mean", "max"))
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """One thing that is rebuilt: a decoder, a target, a loss."""
+
+    layer: str = option("gat", "the decoder's layer", choices="layer")
+    layers: int = option(1, "how many", low=1)
+    remask: bool = option(True, "hidden places are zeroed once more before the decoder (GraphMAE section 3.2)")
+    loss: str = option("sce", "objective", choices="loss")
+    gamma: float = option(2.0, "exponent of the scaled cosine error; other losses do not read it", low=1)
+    weight: float = option(1.0, "in the sum of losses", above=0)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The one loop."""
+
+    epochs: int = option(200, "passes over the items", low=1)
+    batch_size: int = option(32, "items a step; a single graph is one item", low=1)
+    lr: float = option(1e-3, "of Adam", above=0)
+    weight_decay: float = option(0.0, "L2, as Adam has it", low=0)
+    schedule: str = option("cosine", "of the learning rate over epochs, to zero", choices=("cosine", "constant"))
+    seed: int = option(0, "of weights, dropout, order and plans", low=0, high=2**32 - 1)
+    save_every: int = option(10, "epochs between resume states", low=1)
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """The linear probe on frozen features; every arm of a comparison goes through the same one."""
+
+    lr: float = option(0.01, "of Adam", above=0)
+    weight_decay: float = option(1e-4, "L2", low=0)
+    epochs: int = option(300, "full-batch; the epoch that counts is chosen on validation", low=1)
+    search: bool = option(False, "choose lr and weight decay on validation from one grid instead (the harness does)")
+
+
+@dataclass(frozen=True)
+class Override:
+    """Settings of a recipe for one data set (its card's name) or a level ("level:graph"), for one size or for any."""
+
+    on: str
+    settings: Mapping[str, Any]
+    size: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One system. `sizes` and `overrides` say how it differs at a size or on a data set; `resolve` applies them."""
+
+    name: str = "custom"
+    summary: str = ""
+    paper: str = ""
+    modality: str = "graph"
+    default_data: str = "citations"
+    size: str = "published"
+    data: DataOptions = DataOptions()
+    tokens: TokenOptions = TokenOptions()
+    mask: MaskOptions = MaskOptions()
+    encoder: EncoderOptions = EncoderOptions()
+    heads: Mapping[str, HeadOptions] = field(default_factory=lambda: {"features": HeadOptions()})
+    train: TrainOptions = TrainOptions()
+    probe: ProbeOptions = ProbeOptions()
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    overrides: tuple[Override, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """Every option by its dotted key, `{"mask.ratio": 0.5, ...}`; `size` too, without the recipe's descriptions."""
+        return {"size": self.size, **_flatten(self.tree())}
+
+    def tree(self) -> dict[str, Any]:
+        """The options as nested dicts, as TOML and config.json hold them."""
+        groups = ("data", "tokens", "mask", "encoder", "heads", "train", "probe")
+        return {group: _plain(getattr(self, group)) for group in groups}
+
+    def describe(self) -> dict[str, Any]:
+        """What `structmae recipes NAME --json` prints."""
+        about = {key: getattr(self, key) for key in ("name", "summary", "paper", "modality", "default_data", "size")}
+        return {**about, **self.tree(), "sizes": dict(self.sizes), "overrides": [asdict(o) for o in self.overrides]}
+
+    def to_toml(self) -> str:
+        """A file that `--recipe FILE` takes back to the same recipe."""
+        import tomli_w
+
+        return tomli_w.dumps({"recipe": self.name, "size": self.size, **self.tree()})
+
+
+def resolve(
+    recipe: str | Path | Recipe = "graphmae",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    data: str | None = None,
+    level: str | None = None,
+) -> Recipe:
+    """The recipe with every value settled.
+
+    `recipe`: a name, the path of a TOML file (it ends in .toml), or a Recipe. `settings`: dotted keys; text values are
+    read by the option's type. `data` and `level`: the data set's card name and "node" or "graph", for the overrides.
+    Raises UsageError for an unknown name or key (with near misses) and for a value of the wrong type or range.
+    """
+    chosen = _settle(recipe, settings or {}, data, level)
+    _check_together(chosen)
+    return chosen
+
+
+def data_options(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None = None) -> DataOptions:
+    """How a recipe reads data, for when the data set, and so its overrides, is not known yet."""
+    return _settle(recipe, settings or {}, None, None).data
+
+
+def changes(stored: Recipe, recipe: str | Path | None, settings: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """What options given anew would change in a run's `stored` recipe: (key, stored value, given value)."""
+    given = dict(settings)
+    if recipe is not None:
+        chosen, from_file = (
+            _read(Path(recipe)) if str(recipe).endswith(".toml") else (registry.get("recipe", str(recipe).lower()), {})
+        )
+        if chosen.name != stored.name:
+            return [("recipe", stored.name, chosen.name)]
+        given = {**from_file, **given}
+    before, after = stored.settings(), _apply(stored, given).settings()
+    after["size"] = given.get("size", stored.size)
+    return [(key, before[key], after[key]) for key in before if before[key] != after[key]]
+
+
+def _settle(recipe: str | Path | Recipe, settings: Mapping[str, Any], data: str | None, level: str | None) -> Recipe:
+    from_file: dict[str, Any] = {}
+    if isinstance(recipe, Recipe):
+        chosen = recipe
+    elif str(recipe).endswith(".toml"):
+        chosen, from_file = _read(Path(recipe))
+    else:
+        chosen = registry.get("recipe", str(recipe).lower())
+    given = dict(settings)
+    size = given.get("size", from_file.get("size"))
+    if size is None:
+        published = any(o.on == data for o in chosen.overrides) or not chosen.sizes.get("tiny")
+        size = chosen.size if isinstance(recipe, Recipe) or published else "tiny"
+    sizes = ["published", *(name for name in chosen.sizes if name != "published")]
+    if size not in sizes:
+        raise UsageError(f"size={size!r} is not a size of {chosen.name}: {registry.near(str(size), sizes)}")
+    chosen = replace(chosen, size=size)
+    layers = [chosen.sizes.get(size, {})]
+    for on in (f"level:{level}", data):
+        layers += [o.settings for o in chosen.overrides if o.on == on and o.size in (None, size)]
+    for layer in (*layers, from_file, given):
+        chosen = _apply(chosen, layer)
+    return chosen
+
+
+def from_tree(about: Mapping[str, Any]) -> Recipe:
+    """The recipe that config.json holds: resolved, so nothing else is looked up. Raises UsageError as `resolve` does."""
+    named = {key: about[key] for key in ("name", "summary", "paper", "modality", "size") if key in about}
+    heads = about.get("heads", {})
+    base = Recipe(**named, heads={name: HeadOptions() for name in heads})
+    options = {group: about[group] for group in base.tree() if group in about}
+    return _apply(base, _flatten(options))
+
+
+def _check_together(recipe: Recipe) -> None:
+    """Rules between options."""
+    mask, encoder = recipe.mask, recipe.encoder
+    if mask.random + mask.keep > 1:
+        raise UsageError(
+            f"mask.random={mask.random} and mask.keep={mask.keep}: shares of one whole, so at most 1 together"
+        )
+    if encoder.layer == "gat" and encoder.hidden % encoder.heads:
+        raise UsageError(f"encoder.hidden={encoder.hidden} must be a multiple of encoder.heads={encoder.heads}")
+    if encoder.edge_features and encoder.layer == "gcn":
+        raise UsageError("encoder.edge_features=true: gcn layers read no edge attributes; set encoder.layer=gat or gin")
+
+
+def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:
+    """A TOML file: its base recipe (key `recipe`, else plain defaults) and its settings."""
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StructmaeError(f"recipe file {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StructmaeError(f"recipe file {path} is not TOML: {error}") from None
+    base = tree.pop("recipe", None)
+    if base is not None and not isinstance(base, str):
+        raise UsageError(f"recipe file {path}: recipe={base!r} must be the name of a recipe in quotes")
+    chosen = Recipe(name=path.stem) if base is None else registry.get("recipe", base)
+    extra = tree.get("heads")
+    if isinstance(extra, dict):  # a file may add heads; built-in names keep their values
+        chosen = replace(chosen, heads={**{name: HeadOptions() for name in extra}, **chosen.heads})
+    return chosen, _flatten(tree)
+
+
+def _apply(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    for key, value in settings.items():
+        if key == "size":
+            continue
+        known = recipe.settings()
+        if key not in known:
+            raise UsageError(f"unknown key {key!r}: {registry.near(key, list(known))}")
+        recipe = _set(recipe, key.split("."), value, key)
+    return recipe
+
+
+def _set(owner: Any, path: list[str], value: Any, key: str) -> Any:
+    """A copy of `owner` (dataclass or mapping) with the value at `path` replaced."""
+    name, rest = path[0], path[1:]
+    if isinstance(owner, Mapping):
+        return {**owner, name: _set(owner[name], rest, value, key)}
+    if rest:
+        return replace(owner, **{name: _set(getattr(owner, name), rest, value, key)})
+    rule = next(f for f in fields(owner) if f.name == name)
+    return replace(owner, **{name: _checked(key, value, rule.type, rule.metadata)})
+
+
+def _checked(key: str, value: Any, kind: Any, rule: Mapping[str, Any]) -> Any:
+    """`value` as the option's type and within its range. Text comes from the command line and is read by the type."""
+    given = value
+    if isinstance(value, str) and kind is not str:
+        try:
+            if kind is bool:
+                value = {"true": True, "false": False}[value.lower()]
+            else:
+                value = kind(value)
+        except (ValueError, KeyError):
+            raise UsageError(f"{key}={given} is not {_KINDS[kind]}") from None
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UsageError(f"{key}={given!r} is not {_KINDS[kind]}")
+    choices = rule.get("choices")
+    if choices is not None:
+        allowed = registry.names(choices) if isinstance(choices, str) else list(choices)
+        if value not in allowed:
+            raise UsageError(f"{key}={value!r} is not a choice: {registry.near(value, allowed)}")
+    tests = {
+        "low": ("at least", lambda bound: value >= bound),
+        "high": ("at most", lambda bound: value <= bound),
+        "above": ("more than", lambda bound: value > bound),
+        "below": ("less than", lambda bound: value < bound),
+    }
+    bounds = [name for name in tests if name in rule]
+    finite = kind is not float or abs(value) != float("inf")
+    if not (finite and all(tests[name][1](rule[name]) for name in bounds)):
+        wanted = " and ".join(f"{tests[name][0]} {rule[name]:g}" for name in bounds) or "finite"
+        raise UsageError(f"{key}={given} is out of range: {rule['why']}; it must be {wanted}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, Mapping) else value
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat

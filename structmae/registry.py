@@ -1,0 +1,79 @@
+"""Parts by name: the built-in ones, imported when first asked for, and those a person registers.
+
+A recipe names its parts ("gat", "sce"); this table says which code a name stands for. Nothing heavy is imported until
+`get`. A checkpoint holds names only, so loading a run never runs code that came with it.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+from structmae.errors import UsageError
+
+T = TypeVar("T")
+
+_PARTS: dict[str, dict[str, Any]] = {
+    "recipe": {
+        "graphmae": "structmae.recipes.graphmae:RECIPE",
+    },
+    "layer": {
+        "gat": "structmae.nn.gnn:gat_layer",
+        "gcn": "structmae.nn.gnn:gcn_layer",
+        "gin": "structmae.nn.gnn:gin_layer",
+    },
+    "loss": {
+        "sce": "structmae.objectives:scaled_cosine",
+        "mse": "structmae.objectives:mse",
+    },
+    "task": {
+        "node_classification": "structmae.evaluate.node_classification:evaluate",
+        "graph_classification": "structmae.evaluate.graph_classification:evaluate",
+    },
+}
+
+
+def near(word: str, words: list[str]) -> str:
+    """The end of an error message about an unknown `word`: near misses where there are some, else all of `words`."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word.lower(), words, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(words)}"
+
+
+def names(kind: str) -> list[str]:
+    """Names of the parts of one kind: "recipe", "layer", "loss" or "task"."""
+    if kind not in _PARTS:
+        raise UsageError(f"unknown kind of part {kind!r}: {near(kind, list(_PARTS))}")
+    return list(_PARTS[kind])
+
+
+def get(kind: str, name: str) -> Any:
+    """The part that `name` stands for. Raises UsageError with near misses for a name nobody registered."""
+    if name not in names(kind):
+        own = "" if kind == "recipe" else "; a part of your own comes with --import FILE.py or structmae.register"
+        raise UsageError(f"unknown {kind} {name!r}: {near(name, names(kind))}{own}")
+    part = _PARTS[kind][name]
+    if isinstance(part, str):
+        module, _, attribute = part.partition(":")
+        part = _PARTS[kind][name] = getattr(import_module(module), attribute)
+    return part
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Decorator that adds a part of one's own under a name that recipes and `--set` then know.
+
+        @structmae.register("loss", "mae")
+        def mean_absolute(prediction, target, gamma):
+            return (prediction - target).abs().mean(-1)
+
+    A recipe is a value, so it is passed: `structmae.register("recipe", "mine")(Recipe(...))`.
+    Raises UsageError for an unknown kind or a name that is taken.
+    """
+
+    def add(part: T) -> T:
+        if name in names(kind):
+            raise UsageError(f"{kind} {name!r} is registered already: choose another name")
+        _PARTS[kind][name] = part
+        return part
+
+    return add

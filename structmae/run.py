@@ -1,0 +1,236 @@
+"""A run: the object in a notebook, and the folder on disk."""
+
+import html
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmae import data as structures, registry
+from structmae.checkpoint import SCHEMA, claim, load_weights, read_json, save_weights, write_json
+from structmae.data import Graphs
+from structmae.errors import StructmaeError, UsageError
+from structmae.evaluate.arms import arms, embed
+from structmae.model import MaskedAutoencoder
+from structmae.nn.build import build_encoder
+from structmae.recipe import Recipe, from_tree
+from structmae.tokens.graph import GraphSource, NodeTokenizer
+from structmae.train import Position
+
+
+class Run:
+    """A pre-trained encoder with what it was made of: `recipe`, `config`, `encoder`, `result`, `folder` (None if it was
+    never saved)."""
+
+    def __init__(self, recipe: Recipe, model: MaskedAutoencoder, config: dict[str, Any], graphs: Graphs | None = None):
+        self.recipe, self.model, self.config, self._graphs = recipe, model, config, graphs
+        self.folder: Path | None = None
+        self.result: dict[str, Any] = {}
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The plain module: `encoder(x, edge_index, edge_attr=None, batch=None)`. It takes features as the data set has
+        them; call `.train()` to fine-tune."""
+        encoder: nn.Module = self.model.encoder
+        return encoder
+
+    def graphs(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Graphs:
+        """`data`, read as the run's own data was (columns, categories, directions); without it the run's own data.
+
+        Raises StructmaeError where that was an object in memory, or is no longer what it was."""
+        options = asdict(self.recipe.data)
+        if data is not None:
+            schema = structures.Schema.from_json(self.config["data"]["schema"])
+            return structures.load(data, nodes=nodes, schema=schema, **options)
+        if self._graphs is None:
+            spec = self.config["data"]["spec"]
+            if not spec:
+                raise StructmaeError("this run was made of an object in memory: pass the data")
+            self._graphs = structures.load(spec["data"], nodes=spec.get("nodes"), **options)
+            if self._graphs.fingerprint() != self.config["data"]["fingerprint"]:
+                self._graphs = None
+                raise StructmaeError(f"{spec['data']} has changed since this run was made of it: name the data to use")
+        return self._graphs
+
+    def embed(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Tensor:
+        """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where the recipe pools; on the CPU."""
+        return embed(self.encoder, self._source(self.graphs(data, nodes)))
+
+    def evaluate(self, data: Any = None, *, task: str | None = None) -> dict[str, Any]:
+        """The evaluation object: the encoder beside its random initialisation, raw and propagated features.
+
+        `task` is "node_classification" or "graph_classification"; without it the one that the labels allow.
+        Raises StructmaeError where the data has no labels to score.
+        """
+        graphs = self.graphs(data)
+        task = task or f"{graphs.level}_classification"
+        score = registry.get("task", task)
+        wanted = task.partition("_")[0]
+        if wanted in ("node", "graph") and wanted != graphs.level:
+            raise UsageError(
+                f"task {task!r}: {graphs.name} has {graphs.level} labels, so {graphs.level}_classification"
+            )
+        if graphs.y is None:
+            raise StructmaeError(f"{graphs.name} has no labels, so there is nothing to evaluate on")
+        pool = self.recipe.encoder.pool
+        if wanted == "node" and pool != "none":
+            raise UsageError(f"encoder.pool={pool} gives one vector a graph: set encoder.pool=none for {task}")
+        if wanted == "graph" and pool == "none":
+            raise UsageError(f"encoder.pool=none gives one vector a node: set encoder.pool=mean for {task}")
+        fresh = build(self.recipe, self.model.encoder.tokenizer).encoder.to(self.device)
+        features = arms(self.model.encoder, fresh, self._source(graphs), pool=pool)
+        scored: dict[str, Any] = score(features, graphs, self.recipe)
+        return scored
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the run to a new folder, which `structmae.load` and the command line take. Raises StructmaeError where
+        the folder exists or can't be made."""
+        path = Path(folder)
+        if path.exists():
+            raise StructmaeError(f"{path} exists: choose another folder")
+        claim(path, self._write)
+        self.folder = path
+        return path
+
+    def _write(self, folder: Path) -> None:
+        write_json(folder / "config.json", self.config)
+        save_weights(folder / "model.safetensors", self.model)
+        write_json(folder / "result.json", {**self.result, "out": str(folder)})
+
+    def _source(self, graphs: Graphs) -> GraphSource:
+        return GraphSource(graphs, self.model.encoder.tokenizer, self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def __repr__(self) -> str:
+        about = self.config["data"]
+        return f"Run({self.recipe.name} on {about['name']}, seed {self.recipe.train.seed}, folder={self.folder})"
+
+    def _repr_html_(self) -> str:
+        """A notebook's view: what was trained, and the table where there is one."""
+        about, encoder = self.config["data"], self.recipe.encoder
+        facts = {
+            "recipe": f"{self.recipe.name} ({self.recipe.size})",
+            "data": about["name"],
+            "encoder": f"{encoder.layers} x {encoder.hidden} {encoder.layer}",
+            "hidden": f"{self.recipe.mask.ratio:.0%} of the tokens",
+            "epochs": self.recipe.train.epochs,
+            "seed": self.recipe.train.seed,
+            "loss": f"{self.result['loss_first']:.4f} to {self.result['loss_last']:.4f}" if self.result else "",
+            "folder": self.folder or "not saved",
+        }
+        evaluation = self.result.get("evaluation") or {}
+        facts |= {
+            f"{row['features']}": f"{row['value']:.3f} {evaluation['metric']}" for row in evaluation.get("rows", [])
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(key.replace('_', ' '))}</th>"
+            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+            for key, value in facts.items()
+        )
+        return f"<table><caption style='text-align:left'><b>structmae run</b></caption>{cells}</table>"
+
+
+def build(recipe: Recipe, tokenizer: nn.Module | Mapping[str, Any]) -> MaskedAutoencoder:
+    """The model of a recipe at its initial weights, which `train.seed` settles. Torch's generators are left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        return MaskedAutoencoder(recipe, build_encoder(recipe, tokenizer))
+
+
+def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Run:
+    """A finished run from its folder: its encoder gives what it gave when it was saved.
+
+    Reads JSON and safetensors only. Raises StructmaeError for a folder that holds no finished run, or one of a newer
+    schema; UsageError where the recipe names a part that is not registered.
+    """
+    run = _from_folder(Path(path))
+    load_weights(Path(path) / "model.safetensors", run.model)
+    run.model.eval().to(torch.device(device))
+    result = Path(path) / "result.json"
+    run.result = read_json(result) if result.exists() else {}
+    return run
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a run's folder, of a schema that is known."""
+    if not (folder / "config.json").exists():
+        raise StructmaeError(f"{folder} is not a run: it has no config.json")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or config.get("schema") != SCHEMA:
+        found = config.get("schema") if isinstance(config, dict) else None
+        raise StructmaeError(f"{folder}/config.json has schema {found}: this version reads {SCHEMA}")
+    return config
+
+
+def _from_folder(folder: Path, graphs: Graphs | None = None) -> Run:
+    config = read_config(folder)
+    try:
+        recipe, tokenizer = from_tree(config["recipe"]), config["tokenizer"]
+    except KeyError as error:
+        raise StructmaeError(f"{folder}/config.json has no {error}: the run's folder is damaged") from None
+    run = Run(recipe, build(recipe, tokenizer), config, graphs)
+    run.folder = folder
+    return run
+
+
+def describe(
+    recipe: Recipe, graphs: Graphs, tokenizer: NodeTokenizer, device: torch.device, threads: int
+) -> dict[str, Any]:
+    """What config.json says."""
+    about = {
+        key: value for key, value in recipe.describe().items() if key not in ("sizes", "overrides", "default_data")
+    }
+    return {
+        "schema": SCHEMA,
+        "versions": versions(),
+        "recipe": about,
+        "tokenizer": tokenizer.config(),
+        "data": {
+            "name": graphs.name,
+            "card": graphs.card,
+            "level": graphs.level,
+            "spec": graphs.spec,
+            "schema": graphs.schema.to_json(),
+            "fingerprint": graphs.fingerprint(),
+        },
+        "device": device.type,
+        "threads": threads,
+    }
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    packages = ("structmae", "torch", "torch-geometric", "numba", "numpy", "scikit-learn")
+    return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+
+
+def summary(run: Run, position: Position, peak_memory: int | None) -> dict[str, Any]:
+    """The result object, before its evaluation."""
+    return {
+        "recipe": run.recipe.name,
+        "size": run.recipe.size,
+        "data": run.config["data"]["name"],
+        "seed": run.recipe.train.seed,
+        "epochs": position.epoch,
+        "seconds": round(position.seconds, 3),
+        "seconds_per_epoch": round(position.seconds / position.epoch, 5),
+        "peak_memory": peak_memory,
+        "out": None if run.folder is None else str(run.folder),
+        "loss_first": position.loss_first,
+        "loss_last": position.loss_last,
+        "device": run.config["device"],
+        "threads": run.config["threads"],
+        "versions": run.config["versions"],
+        "evaluation": None,
+        "evaluation_note": None,
+    }

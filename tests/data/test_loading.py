@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from structmae.data import cards, load
+from structmae.errors import StructmaeError, UsageError
+
+
+@pytest.mark.parametrize("name", [n for n, card in cards().items() if card.kind == "series"])
+def test_series_are_for_another_version(name: str) -> None:
+    with pytest.raises(StructmaeError, match="this version reads graphs only"):
+        load(name)
+    with pytest.raises(StructmaeError, match="this version reads graphs only"):
+        load("karate", kind="series")
+
+
+def test_unknown_kinds_and_names() -> None:
+    with pytest.raises(UsageError, match="kind 'image' does not exist"):
+        load("karate", kind="image")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="unknown data set 'karat'. Did you mean karate"):
+        load("karat")
+    with pytest.raises(UsageError, match="set of the catalog"):
+        load("karate", nodes="nodes.csv")
+
+
+@pytest.mark.parametrize("text", ["missing.csv", "./missing", "a/b", "missing.pt", "x.PARQUET"])
+def test_a_missing_file_is_no_unknown_name(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StructmaeError, match="no such file") as raised:
+        load(text)
+    assert raised.value.exit_code == 1
+
+
+def test_missing_node_tables_and_unknown_suffixes(tmp_path: Path) -> None:
+    (tmp_path / "edges.csv").write_text("src,dst\n1,2\n")
+    with pytest.raises(StructmaeError, match="nodes.csv: no such file"):
+        load(tmp_path / "edges.csv", nodes=tmp_path / "nodes.csv")
+    (tmp_path / "edges.json").write_text("{}")
+    with pytest.raises(StructmaeError, match="unknown kind of file '.json'"):
+        load(tmp_path / "edges.json")
+
+
+def test_a_name_of_the_catalog_wins_over_a_folder_and_a_path_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "karate").mkdir()
+    (tmp_path / "karate" / "edges.csv").write_text("src,dst\n1,2\n")
+    assert load("karate").num_nodes == 34
+    assert load("./karate").num_nodes == 2
+    assert load("./karate").spec["data"] == str(tmp_path / "karate")
+
+
+def test_directed_graphs_say_so_in_their_spec(tmp_path: Path) -> None:
+    (tmp_path / "edges.csv").write_text("src,dst\n1,2\n")
+    graphs = load(tmp_path, undirected=False)
+    assert graphs.num_edges == 1
+    assert graphs.spec["undirected"] is False
+    assert load(**graphs.spec).fingerprint() == graphs.fingerprint()
+
+
+@pytest.mark.usefixtures("no_data_root")
+def test_nothing_here_and_no_network() -> None:
+    with pytest.raises(StructmaeError, match=r"MUTAG_A\.txt.*\$STRUCTMAE_DATA/tu/MUTAG/raw"):
+        load("mutag")

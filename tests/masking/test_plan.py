@@ -1,0 +1,284 @@
+"""Plans against the oracle, and what the contract of a draw promises."""
+
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import masking_oracle as oracle
+import numba
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from masking_cases import items, layout_of, specs
+
+from structmae.errors import UsageError
+from structmae.masking import VALIDATION, Act, Purpose, Spec, count, draw, layout, permutation, to_torch
+from structmae.masking import plan as plan_module
+
+WORD = st.integers(0, 2**32 - 1)
+ONCE = settings(max_examples=150, deadline=None)
+
+
+def same(a, b):
+    return a.code.tolist() == b.code.tolist() and a.source.tolist() == b.source.tolist()
+
+
+@ONCE
+@given(items(), specs(), WORD, WORD, st.integers(0, 15), st.integers(0, 255), st.integers(0, 2**15 - 1), st.booleans())
+def test_draw_is_the_oracle(made, spec, seed, visit, view, token_set, number, remask):
+    purpose = Purpose.REMASK if remask else Purpose.HIDE
+    key = {"view": view, "token_set": token_set, "draw": number}
+    got = draw(layout_of(made), spec, seed=seed, visit=visit, step=2**40 + 3, purpose=purpose, **key)
+    code, source = oracle.plan(made, spec, oracle.Key(seed, visit, remask=remask, **key), step=2**40 + 3)
+    assert got.code.tolist() == code
+    tokens = range(len(code))
+    scored = [p for p in tokens if code[p] <= 4]
+    assert got.scored.tolist() == scored
+    assert got.act.tolist() == [code[p] for p in scored]
+    assert got.source.tolist() == [source[p] for p in scored]
+    assert got.hidden.tolist() == [p for p in tokens if code[p] < 4]
+    assert got.visible.tolist() == [p for p in tokens if code[p] in (4, 5)]
+    kept = [p for p in tokens if code[p] not in (0, 6)]
+    assert got.kept.tolist() == kept
+    assert got.restore.tolist() == [kept.index(p) if p in kept else -1 for p in tokens]
+    for act in Act:
+        assert got.with_act(act).tolist() == [p for p in tokens if code[p] == act]
+    assert got.size == len(code)
+
+
+@ONCE
+@given(items(most=3, tokens=700), specs(), WORD)
+def test_draw_is_the_oracle_on_larger_items(made, spec, seed):
+    """Large enough for radix passes."""
+    for item in made:
+        item["group"] = None
+    got = draw(layout_of(made), spec, seed=seed, visit=0, step=1)
+    assert (got.code.tolist(), got.from_where is None) == (
+        oracle.plan(made, spec, oracle.Key(seed, 0), step=1)[0],
+        not spec.random and spec.act is not Act.RANDOM,
+    )
+
+
+@ONCE
+@given(items(), specs())
+def test_exact_counts_and_shares(made, spec):
+    """Counted from the plan alone: k of n groups in each stratum, whole groups, each share floor or ceiling."""
+    spec = replace(spec, scope="item", random_from="any")
+    at = layout_of(made)
+    plan = draw(at, spec, seed=5, visit=6)
+    for i, item in enumerate(made):
+        code = plan.code[at.ptr[i] : at.ptr[i + 1]].tolist()
+        n = len(code)
+        group = item["group"] or list(range(n))
+        stratum = item["stratum"] or [0] * n
+        lead = {}
+        acts = {}
+        for p in range(n):
+            if item["valid"][p]:
+                lead.setdefault(group[p], p)
+                acts.setdefault(group[p], set()).add(code[p])
+            else:
+                assert code[p] == oracle.ABSENT
+        alone = sum(item["valid"]) == 1  # then RANDOM has no source
+        assert all(len(a) == 1 for a in acts.values())
+        for s in set(stratum):
+            mine = [next(iter(acts[g])) for g, p in lead.items() if stratum[p] == s]
+            chosen = [a for a in mine if a <= Act.KEEP]
+            assert len(chosen) == count(spec.ratio, len(mine))
+            if spec.act not in (Act.RANDOM, Act.KEEP) and not alone:
+                for act, portion in ((Act.RANDOM, spec.random), (Act.KEEP, spec.keep)):
+                    assert abs(chosen.count(act) - portion * len(chosen)) < 1
+
+
+@ONCE
+@given(items(tokens=60), specs(), WORD)
+def test_sources_hold_content_one_may_see(made, spec, seed):
+    spec = replace(spec, random=0.6, keep=min(spec.keep, 0.4))
+    at = layout_of(made)
+    plan = draw(at, spec, seed=seed, visit=0, step=0)
+    item_of = np.repeat(np.arange(at.items), np.diff(at.ptr))
+    random_ = plan.act == Act.RANDOM
+    tokens, source = plan.scored[random_], plan.source[random_]
+    assert (plan.source[~random_] == -1).all()
+    assert (source >= 0).all()
+    assert (item_of[source] == item_of[tokens]).all()
+    assert (source != tokens).all()
+    allowed = plan.visible if spec.random_from == "visible" else np.flatnonzero(plan.code != oracle.ABSENT)
+    assert np.isin(source, allowed).all()
+
+
+def test_random_without_a_source_is_token():
+    for given_, spec in (
+        ([0, 1], Spec(ratio=1, random=1, random_from="any")),
+        ([0, 5], Spec(ratio=1, random=1, random_from="visible")),
+    ):
+        plan = draw(layout(given_), spec, seed=0, visit=0)
+        assert plan.act.tolist() == [Act.TOKEN] * given_[1]
+        assert plan.source.tolist() == [-1] * given_[1]
+
+
+GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=[case["name"] for case in GOLDEN])
+def test_golden(case):
+    """Plans as first made. A change breaks every stored run: it needs a new contract, not new vectors."""
+    key = {**case["key"], "purpose": Purpose[case["key"].get("purpose", "HIDE")]}
+    plan = draw(layout(**case["layout"]), Spec(**case["spec"]), **key)
+    assert "".join(map(str, plan.code)) == case["code"]
+    assert plan.source.tolist() == case["source"]
+
+
+@pytest.mark.parametrize("spec", [Spec(ratio=0.3), Spec(ratio=0.6, random=0.2, keep=0.1)])
+def test_a_plan_does_not_depend_on_the_batch(spec):
+    lens = {3: 31, 7: 200, 1: 18, 2**40: 77}
+    alone = {i: draw(layout([0, n], item_id=[i]), spec, seed=9, visit=4) for i, n in lens.items()}
+    for order in ([3, 7, 1, 2**40], [2**40, 1, 7, 3], [7], [1, 3]):
+        ptr = np.cumsum([0] + [lens[i] for i in order])
+        plan = draw(layout(ptr, item_id=order), spec, seed=9, visit=4)
+        for i, a, b in zip(order, ptr[:-1], ptr[1:], strict=True):
+            assert plan.code[a:b].tolist() == alone[i].code.tolist()
+            mine = (plan.scored >= a) & (plan.scored < b)
+            assert [s - a if s >= 0 else -1 for s in plan.source[mine]] == alone[i].source.tolist()
+
+
+def test_each_part_of_the_key_changes_the_plan():
+    base = {"seed": 0, "visit": 0, "view": 0, "token_set": 0, "draw": 0, "purpose": Purpose.HIDE}
+    changed = [{}, {"seed": 1}, {"visit": 1}, {"visit": VALIDATION}, {"view": 1}, {"token_set": 1}, {"draw": 1}]
+    changed.append({"purpose": Purpose.REMASK})
+    at, spec = layout([0, 500]), Spec()
+    plans = [draw(at, spec, **{**base, **c}).code.tobytes() for c in changed]
+    plans.append(draw(layout([0, 500], item_id=[2**32]), spec, **base).code.tobytes())
+    assert len(set(plans)) == len(changed) + 1
+    assert plans[0] == draw(at, spec, **base).code.tobytes()
+
+
+def test_shared_scopes():
+    """Items of a set, or of the batch, hide the same positions; a step is a new draw."""
+    at = layout([0, 50, 100, 130, 180], item_id=[5, 6, 7, 8], set_id=[4, 9, 4, 4])
+    code = draw(at, Spec(scope="batch"), seed=0, visit=0, step=3).code
+    assert code[:50].tolist() == code[50:100].tolist() == code[130:].tolist()
+    assert code[100:130].tolist() == code[:30].tolist()
+    assert (draw(at, Spec(scope="batch"), seed=0, visit=0, step=4).code != code).any()
+    code = draw(at, Spec(scope="set"), seed=0, visit=0).code
+    assert code[:50].tolist() == code[130:].tolist()
+    assert code[:50].tolist() != code[50:100].tolist()
+    assert code[:50].tolist() == draw(layout([0, 50], item_id=[4]), Spec(), seed=0, visit=0).code.tolist()
+
+
+BIG_LAYOUTS = [
+    layout([0, 1_000_000]),
+    layout(np.minimum(np.arange(0, 70_000 * 5, 5), 300_000)),  # with empty items at the end
+    layout([0, 0, 65_537, 65_537, 65_539, 400_000], valid=np.arange(400_000) % 7 > 0),
+]
+
+
+@pytest.mark.parametrize("at", BIG_LAYOUTS, ids=repr)
+@pytest.mark.parametrize("spec", [Spec(ratio=0.3), Spec(random=0.1, keep=0.1)], ids=["plain", "shares"])
+def test_threads_do_not_change_a_plan(at, spec):
+    before = numba.get_num_threads()
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("one core: Numba has one thread")
+    try:
+        numba.set_num_threads(1)
+        assert not plan_module._threads(at.size)
+        one = draw(at, spec, seed=1, visit=2)
+        numba.set_num_threads(2)
+        assert plan_module._threads(at.size)
+        two = draw(at, spec, seed=1, visit=2)
+    finally:
+        numba.set_num_threads(before)
+    with ThreadPoolExecutor(1) as pool:  # off the main thread it is the serial path
+        assert not pool.submit(plan_module._threads, at.size).result()
+        other = pool.submit(draw, at, spec, seed=1, visit=2).result()
+    assert np.array_equal(one.code, two.code)
+    assert np.array_equal(one.source, two.source)
+    assert np.array_equal(one.code, other.code)
+    assert len(one.scored) == count(spec.ratio, np.diff(at.units.ptr)).sum()
+
+
+def test_plans_made_at_once_by_many_threads():
+    at, spec = layout(np.arange(0, 5000, 50)), Spec(random=0.1)
+    with ThreadPoolExecutor(4) as pool:
+        plans = list(pool.map(lambda v: draw(at, spec, seed=0, visit=v), range(64)))
+    for visit, plan in enumerate(plans):
+        assert same(plan, draw(at, spec, seed=0, visit=visit))
+
+
+@numba.njit
+def _numba_random():
+    return np.random.random()  # noqa: NPY002
+
+
+@numba.njit
+def _numba_seed(seed):
+    np.random.seed(seed)  # noqa: NPY002
+
+
+def test_global_generators_are_left_alone():
+    """The next number of each is the one that it would have been."""
+
+    def start():
+        np.random.seed(1)  # noqa: NPY002
+        random.seed(1)
+        torch.manual_seed(1)
+        _numba_seed(1)
+
+    def following():
+        return np.random.random(), random.random(), torch.rand(()).item(), _numba_random()  # noqa: NPY002
+
+    start()
+    expected = following()
+    start()
+    to_torch(draw(layout([0, 100, 200_000]), Spec(random=0.1, keep=0.1), seed=0, visit=0)).scored  # noqa: B018
+    permutation(100, seed=0, visit=0)
+    assert following() == expected
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 257])
+def test_permutation(n):
+    order = permutation(n, seed=3, visit=4)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(n))
+    rank = [oracle.Key(3, 4).rank(6, 0, p) for p in range(n)]
+    assert order.tolist() == sorted(range(n), key=lambda p: (rank[p], p))
+
+
+def test_permutations_differ_by_visit():
+    assert permutation(50, seed=0, visit=0).tolist() != permutation(50, seed=0, visit=1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seed": -1}, "seed = -1"),
+        ({"seed": 2**32}, "seed = 4294967296"),
+        ({"seed": 0.5}, "seed = 0.5"),
+        ({"visit": 2**32}, "visit = "),
+        ({"view": 16}, "view = 16"),
+        ({"draw": 2**15}, "draw = 32768"),
+        ({"purpose": Purpose.ORDER}, "purpose = "),
+        ({"scope": "batch"}, "step = None"),
+        ({"scope": "batch", "step": -1}, "step = -1"),
+    ],
+)
+def test_refused(change, says):
+    spec = Spec(scope=change.pop("scope", "item"))
+    with pytest.raises(UsageError, match=says) as caught:
+        draw(layout([0, 4]), spec, **{"seed": 0, "visit": 0, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_repr_is_one_line():
+    plan = draw(layout([0, 100], valid=np.arange(100) < 80), Spec(random=0.1, keep=0.1), seed=7, visit=3, view=1)
+    assert repr(plan) == (
+        "Plan(100 tokens, 80 valid, 45.0% hidden, 40 scored: 32 TOKEN, 4 RANDOM, 4 KEEP; "
+        "seed 7, stream 0x10000000, visit 3)"
+    )
+    assert repr(draw(layout([0]), Spec(), seed=0, visit=0)) == (
+        "Plan(0 tokens, 0 valid, 0% hidden, 0 scored; seed 0, stream 0x0, visit 0)"
+    )

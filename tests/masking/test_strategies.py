@@ -1,0 +1,66 @@
+"""Counts, and specs that are refused."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structmae.errors import UsageError
+from structmae.masking import Act, Spec, count
+
+
+@given(st.integers(0, 1000), st.integers(0, 10**6))
+def test_count_is_half_up_of_the_decimal(thousandths, n):
+    """Exact rational arithmetic agrees: no ratio of three decimals is rounded by its binary error."""
+    exact = Fraction(thousandths, 1000)
+    k = math.floor(exact * n + Fraction(1, 2))
+    if 0 < thousandths < 1000 and n >= 2:
+        k = min(max(k, 1), n - 1)
+    assert count(thousandths / 1000, n) == k
+    assert count(thousandths / 1000, np.array([n, n])).tolist() == [k, k]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n", "k"),
+    [(0, 9, 0), (1, 9, 9), (0.01, 9, 1), (0.99, 9, 8), (0.5, 1, 1), (0.4, 1, 0), (0.29, 50, 15), (0.5, 0, 0)],
+)
+def test_count_at_the_edges(ratio, n, k):
+    assert count(ratio, n) == k
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"ratio": 1.5}, "ratio = 1.5"),
+        ({"ratio": math.nan}, "ratio = nan"),
+        ({"ratio": "half"}, "ratio = 'half'"),
+        ({"ratio": True}, "ratio = True"),
+        ({"random": -0.1}, "random = -0.1"),
+        ({"keep": 2}, "keep = 2"),
+        ({"random": 0.6, "keep": 0.5}, "random \\+ keep = 1.1"),
+        ({"act": "erase"}, "act = 'erase'"),
+        ({"act": 7}, "act = 7"),
+        ({"strategy": "unifrom"}, "strategy = 'unifrom'"),
+        ({"scope": "epoch"}, "scope = 'epoch'"),
+        ({"random_from": "hidden"}, "random_from = 'hidden'"),
+    ],
+)
+def test_spec_refuses(fields, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        Spec(**fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_count_refuses():
+    with pytest.raises(UsageError, match="ratio = -1"):
+        count(-1, 3)
+
+
+def test_an_act_by_name_or_number_is_an_act():
+    assert Spec(act="drop").act is Act.DROP
+    assert Spec(act="ZERO").act is Act.ZERO
+    assert Spec(act=4).act is Act.KEEP
+    assert [(a.name, int(a)) for a in Act] == [("DROP", 0), ("TOKEN", 1), ("RANDOM", 2), ("ZERO", 3), ("KEEP", 4)]
