@@ -15,9 +15,10 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.registry import register
 
 if TYPE_CHECKING:
-    from structmae.data import Graphs, load as load_data
-    from structmae.recipe import Recipe, resolve
+    from structmae.data import Graphs
+    from structmae.data import load as load_data
     from structmae.pretraining import pretrain
+    from structmae.recipe import Recipe, resolve
     from structmae.run import Run, load
 
 __version__ = "0.1.0"

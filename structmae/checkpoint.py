@@ -109,7 +109,7 @@ class Checkpoint:
 
 
 def claim(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make `folder` and write its first files. Raises StructmaeError where it can't be made; then nothing of it stays."""
+    """Make `folder` and write its first files. Raises StructmaeError where it can't be done; then nothing stays."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True)

@@ -213,8 +213,8 @@ _COMMANDS = {"pretrain": _pretrain, "evaluate": _evaluate, "embed": _embed, "rec
 def _table(evaluation: dict[str, Any]) -> str:
     """The evaluation for a person: one line an arm."""
     rows = evaluation["rows"]
-    head = f"{evaluation['task']}, {evaluation['metric']} on {evaluation['split']} ({rows[0]['n']} scored; {evaluation['split_source']})"
-    lines = [head]
+    scored = f"{rows[0]['n']} scored; {evaluation['split_source']}"
+    lines = [f"{evaluation['task']}, {evaluation['metric']} on {evaluation['split']} ({scored})"]
     for row in rows:
         spread = "" if row["std"] is None else f" +- {row['std']:.4f} over folds"
         lines.append(f"  {row['features'].replace('_', ' '):20s} {row['value']:.4f}{spread}")

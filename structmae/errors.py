@@ -8,6 +8,6 @@ class StructmaeError(Exception):
 
 
 class UsageError(StructmaeError):
-    """A name, key or value that does not exist or is out of range. The command line adds a pointer to --help and exits 2."""
+    """A name, key or value that does not exist or is out of range. The command line points to --help and exits 2."""
 
     exit_code = 2

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from structmae import registry
 from structmae.masking import Act
 from structmae.masking.torch import TorchPlan
-from structmae.nn.build import Encoder, build_decoder
+from structmae.nn.base import Decoder, Encoder
+from structmae.nn.build import build_decoder
 from structmae.recipe import HeadOptions, Recipe
 from structmae.tokens import TokenSet
 
@@ -29,7 +30,7 @@ def hide(h: Float[Tensor, "tokens width"], plan: TorchPlan, token: Tensor) -> Fl
 class Head(nn.Module):
     """One thing that is rebuilt from the latents of one token set, scored where the plan says."""
 
-    def __init__(self, options: HeadOptions, decoder: nn.Module):
+    def __init__(self, options: HeadOptions, decoder: Decoder):
         super().__init__()
         self.options, self.decoder, self.loss = options, decoder, registry.get("loss", options.loss)
 
@@ -41,7 +42,8 @@ class Head(nn.Module):
         if self.options.remask:
             z = z.index_fill(0, plan.hidden, 0.0)
         prediction = self.decoder(z, tokens)[plan.scored]
-        return self.loss(prediction, tokens.values[plan.scored], self.options.gamma).mean()
+        errors: Tensor = self.loss(prediction, tokens.values[plan.scored], self.options.gamma)
+        return errors.mean()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class MaskedAutoencoder(nn.Module):
         self.heads = nn.ModuleDict(
             {name: Head(options, build_decoder(options, recipe, encoder)) for name, options in recipe.heads.items()}
         )
+        self.weights = {name: options.weight for name, options in recipe.heads.items()}
 
     def forward(self, tokens: dict[str, TokenSet], plans: dict[str, TorchPlan]) -> Losses:
         content = self.encoder.embed(tokens)
@@ -76,5 +79,5 @@ class MaskedAutoencoder(nn.Module):
             term = head(latent[of], tokens[of], plans[of])
             if term is not None:
                 terms[name] = term
-                total = term * head.options.weight + (0 if total is None else total)
+                total = term * self.weights[name] + (0 if total is None else total)
         return Losses(total, terms)

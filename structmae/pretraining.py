@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -33,7 +33,7 @@ def pretrain(
     resume: bool = False,
     evaluate: bool = False,
     nodes: str | os.PathLike[str] | None = None,
-    kind: str | None = None,
+    kind: Literal["graph"] | None = None,
     device: str = "auto",
     threads: int | None = None,
     progress: bool = True,
@@ -42,19 +42,19 @@ def pretrain(
     """Pre-train an encoder on a graph or a set of graphs.
 
     data: a name (`structmae data` lists them), a path, or a PyTorch Geometric `Data`, list of them or data set; the
-    recipe's own data without it. recipe: a name, a TOML file or a Recipe ("graphmae" without it). settings: options by
-    dotted key, `{"train.epochs": 100}`; seed is short for "train.seed". out: a new folder to save to as training goes,
-    "auto" for runs/DATA-RECIPE-SEED[-n] (without it the run stays in memory; `run.save` writes it). resume: go on with the run in `out`. evaluate: score it
-    too, into `run.result`. device: auto, cpu or cuda. threads: of torch and Numba. note: takes one-line remarks.
+    recipe's own data without it. recipe: a name, a TOML file or a Recipe ("graphmae" without it). settings: options
+    by dotted key, `{"train.epochs": 100}`; seed is short for "train.seed". out: a new folder to save to as training
+    goes, "auto" for runs/DATA-RECIPE-SEED[-n] (without it the run stays in memory; `run.save` writes it). resume: go
+    on with the run in `out`. evaluate: score it too, into `run.result`. device: auto, cpu or cuda. threads: of torch
+    and Numba. note: takes one-line remarks.
 
-    Raises UsageError for names, keys and values that do not exist, StructmaeError for data or folders that can't be used,
-    Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs have been checked.
+    Raises UsageError for names, keys and values that do not exist, StructmaeError for data or folders that can't be
+    used, Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs have been checked.
     """
     say = note or (lambda text: None)
     asked = dict(settings or {})
-    if seed is not None:
-        if asked.setdefault("train.seed", seed) not in (seed, str(seed)):
-            raise UsageError(f"seed {seed} and train.seed={asked['train.seed']} disagree: give one of them")
+    if seed is not None and asked.setdefault("train.seed", seed) not in (seed, str(seed)):
+        raise UsageError(f"seed {seed} and train.seed={asked['train.seed']} disagree: give one of them")
     folder = None if out in (None, "auto") else Path(out)
     if resume and folder is None:
         raise UsageError("--resume needs the folder to go on with: give --out DIR")
@@ -122,7 +122,7 @@ def _reopen(
     recipe: Any,
     asked: Mapping[str, Any],
     nodes: Any,
-    kind: str | None,
+    kind: Literal["graph"] | None,
     device: str,
     threads: int | None,
 ) -> tuple[Run, GraphSource]:
@@ -158,7 +158,7 @@ def _reopen(
     return run, GraphSource(graphs, run.model.encoder.tokenizer, torch.device(config["device"]))
 
 
-def _load(data: Any, options: DataOptions, nodes: Any, kind: str | None) -> Graphs:
+def _load(data: Any, options: DataOptions, nodes: Any, kind: Literal["graph"] | None) -> Graphs:
     return structures.load(data, nodes=nodes, kind=kind, **asdict(options))
 
 

@@ -4,8 +4,11 @@ A value is settled in this order, later ones winning: the defaults below < the r
 data set < a TOML file < `--set key=value`. Nothing here imports torch.
 """
 
+import math
+import operator
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +27,8 @@ def option(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A field with its reason and its range: `low <= value <= high`, `above < value < below`, one of `choices` (a tuple,
-    or the kind of registered part that the value names)."""
+    """A field with its reason and its range: `low <= value <= high`, `above < value < below`, one of `choices` (a
+    tuple, or the kind of registered part that the value names)."""
     rule = {"why": why, "choices": choices, "low": low, "high": high, "above": above, "below": below}
     return field(default=default, metadata={key: value for key, value in rule.items() if value is not None})
 
@@ -165,7 +168,7 @@ class Recipe:
 
 
 def resolve(
-    recipe: str | Path | Recipe = "graphmae",
+    recipe: str | os.PathLike[str] | Recipe = "graphmae",
     settings: Mapping[str, Any] | None = None,
     *,
     data: str | None = None,
@@ -182,12 +185,14 @@ def resolve(
     return chosen
 
 
-def data_options(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None = None) -> DataOptions:
+def data_options(recipe: str | os.PathLike[str] | Recipe, settings: Mapping[str, Any] | None = None) -> DataOptions:
     """How a recipe reads data, for when the data set, and so its overrides, is not known yet."""
     return _settle(recipe, settings or {}, None, None).data
 
 
-def changes(stored: Recipe, recipe: str | Path | None, settings: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def changes(
+    stored: Recipe, recipe: str | os.PathLike[str] | None, settings: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
     """What options given anew would change in a run's `stored` recipe: (key, stored value, given value)."""
     given = dict(settings)
     if recipe is not None:
@@ -202,7 +207,9 @@ def changes(stored: Recipe, recipe: str | Path | None, settings: Mapping[str, An
     return [(key, before[key], after[key]) for key in before if before[key] != after[key]]
 
 
-def _settle(recipe: str | Path | Recipe, settings: Mapping[str, Any], data: str | None, level: str | None) -> Recipe:
+def _settle(
+    recipe: str | os.PathLike[str] | Recipe, settings: Mapping[str, Any], data: str | None, level: str | None
+) -> Recipe:
     from_file: dict[str, Any] = {}
     if isinstance(recipe, Recipe):
         chosen = recipe
@@ -228,7 +235,7 @@ def _settle(recipe: str | Path | Recipe, settings: Mapping[str, Any], data: str 
 
 
 def from_tree(about: Mapping[str, Any]) -> Recipe:
-    """The recipe that config.json holds: resolved, so nothing else is looked up. Raises UsageError as `resolve` does."""
+    """The recipe that config.json holds: resolved, so nothing is looked up. Raises UsageError as `resolve` does."""
     named = {key: about[key] for key in ("name", "summary", "paper", "modality", "size") if key in about}
     heads = about.get("heads", {})
     base = Recipe(**named, heads={name: HeadOptions() for name in heads})
@@ -294,10 +301,7 @@ def _checked(key: str, value: Any, kind: Any, rule: Mapping[str, Any]) -> Any:
     given = value
     if isinstance(value, str) and kind is not str:
         try:
-            if kind is bool:
-                value = {"true": True, "false": False}[value.lower()]
-            else:
-                value = kind(value)
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (ValueError, KeyError):
             raise UsageError(f"{key}={given} is not {_KINDS[kind]}") from None
     if kind is float and type(value) is int:
@@ -305,24 +309,24 @@ def _checked(key: str, value: Any, kind: Any, rule: Mapping[str, Any]) -> Any:
     if type(value) is not kind:
         raise UsageError(f"{key}={given!r} is not {_KINDS[kind]}")
     choices = rule.get("choices")
-    if choices is not None:
-        allowed = registry.names(choices) if isinstance(choices, str) else list(choices)
-        if value not in allowed:
-            raise UsageError(f"{key}={value!r} is not a choice: {registry.near(value, allowed)}")
-    tests = {
-        "low": ("at least", lambda bound: value >= bound),
-        "high": ("at most", lambda bound: value <= bound),
-        "above": ("more than", lambda bound: value > bound),
-        "below": ("less than", lambda bound: value < bound),
-    }
-    bounds = [name for name in tests if name in rule]
-    finite = kind is not float or abs(value) != float("inf")
-    if not (finite and all(tests[name][1](rule[name]) for name in bounds)):
-        wanted = " and ".join(f"{tests[name][0]} {rule[name]:g}" for name in bounds) or "finite"
+    if isinstance(choices, str):
+        registry.check(choices, value)
+    elif choices is not None and value not in choices:
+        raise UsageError(f"{key}={value!r} is not a choice: {registry.near(value, list(choices))}")
+    bounds = [name for name in _BOUNDS if name in rule]
+    finite = kind is not float or math.isfinite(value)
+    if not (finite and all(_BOUNDS[name][1](value, rule[name]) for name in bounds)):
+        wanted = " and ".join(f"{_BOUNDS[name][0]} {rule[name]:g}" for name in bounds) or "finite"
         raise UsageError(f"{key}={given} is out of range: {rule['why']}; it must be {wanted}")
     return value
 
 
+_BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "low": ("at least", operator.ge),
+    "high": ("at most", operator.le),
+    "above": ("more than", operator.gt),
+    "below": ("less than", operator.lt),
+}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 

@@ -47,11 +47,16 @@ def names(kind: str) -> list[str]:
     return list(_PARTS[kind])
 
 
-def get(kind: str, name: str) -> Any:
-    """The part that `name` stands for. Raises UsageError with near misses for a name nobody registered."""
+def check(kind: str, name: str) -> None:
+    """Raises UsageError with near misses for a name nobody registered. Imports nothing."""
     if name not in names(kind):
-        own = "" if kind == "recipe" else "; a part of your own comes with --import FILE.py or structmae.register"
+        own = "; a part of your own comes with --import FILE.py or structmae.register"
         raise UsageError(f"unknown {kind} {name!r}: {near(name, names(kind))}{own}")
+
+
+def get(kind: str, name: str) -> Any:
+    """The part that `name` stands for. Raises UsageError as `check` does."""
+    check(kind, name)
     part = _PARTS[kind][name]
     if isinstance(part, str):
         module, _, attribute = part.partition(":")

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmae import data as structures, registry
+from structmae import data as structures
+from structmae import registry
 from structmae.checkpoint import SCHEMA, claim, load_weights, read_json, save_weights, write_json
 from structmae.data import Graphs
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.arms import arms, embed
 from structmae.model import MaskedAutoencoder
+from structmae.nn.base import Encoder
 from structmae.nn.build import build_encoder
 from structmae.recipe import Recipe, from_tree
 from structmae.tokens.graph import GraphSource, NodeTokenizer
@@ -34,11 +36,10 @@ class Run:
         self.result: dict[str, Any] = {}
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Encoder:
         """The plain module: `encoder(x, edge_index, edge_attr=None, batch=None)`. It takes features as the data set has
         them; call `.train()` to fine-tune."""
-        encoder: nn.Module = self.model.encoder
-        return encoder
+        return self.model.encoder
 
     def graphs(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Graphs:
         """`data`, read as the run's own data was (columns, categories, directions); without it the run's own data.
@@ -59,7 +60,7 @@ class Run:
         return self._graphs
 
     def embed(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Tensor:
-        """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where the recipe pools; on the CPU."""
+        """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where the recipe pools, on the CPU."""
         return embed(self.encoder, self._source(self.graphs(data, nodes)))
 
     def evaluate(self, data: Any = None, *, task: str | None = None) -> dict[str, Any]:
@@ -141,7 +142,7 @@ class Run:
 
 
 def build(recipe: Recipe, tokenizer: nn.Module | Mapping[str, Any]) -> MaskedAutoencoder:
-    """The model of a recipe at its initial weights, which `train.seed` settles. Torch's generators are left as they were."""
+    """The model of a recipe at its initial weights, which `train.seed` settles. Torch's generators stay as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         return MaskedAutoencoder(recipe, build_encoder(recipe, tokenizer))

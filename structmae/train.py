@@ -32,7 +32,7 @@ class Planner:
 
     def __init__(self, options: MaskOptions, seed: int):
         self.seed = seed
-        self.spec = masking.Spec(**{name: value for name, value in asdict(options).items()})
+        self.spec = masking.Spec(**asdict(options))
         self._layouts: WeakKeyDictionary[TokenSet, masking.Layout] = WeakKeyDictionary()
 
     def draw(self, tokens: dict[str, TokenSet], *, visit: int, step: int) -> dict[str, TorchPlan]:
@@ -76,7 +76,8 @@ def fit(
     """Train `model` in place for `train.epochs`, from the checkpoint's last state where there is one.
 
     Torch's generators are seeded inside and put back afterwards. Raises Interrupted after SIGINT or SIGTERM, with the
-    state saved (a second signal stops at once), and StructmaeError where nothing can be hidden or the loss is not finite.
+    state saved (a second signal stops at once), and StructmaeError where nothing can be hidden or the loss is not
+    finite.
     """
     options = recipe.train
     planner = Planner(recipe.mask, options.seed)
@@ -127,7 +128,7 @@ def _epoch(
     optimizer: torch.optim.Adam,
     options: TrainOptions,
     position: Position,
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """One pass over the items; moves `position` on and gives the line for metrics.jsonl."""
     begin = time.perf_counter()
     lr = options.lr

@@ -99,7 +99,7 @@ def resolve(name: str) -> Card:
     spelling = {official.lower(): official for official in TU_NAMES}
     if base.lower() in spelling:
         return _tu_card(spelling[base.lower()])
-    near = difflib.get_close_matches(base.lower(), [*known, *spelling], n=3)
+    near = difflib.get_close_matches(base.lower(), [*known, *spelling], n=3, cutoff=0.65)
     hint = f" Did you mean {' or '.join(spelling.get(n, n) if n not in known else n for n in near)}?" if near else ""
     raise UsageError(
         f"unknown data set '{name}'.{hint} `structmae data` lists them; a file needs .csv, .parquet or .pt."

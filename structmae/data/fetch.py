@@ -49,7 +49,7 @@ def fetch(card: Card) -> Path:
     root = cache_root()
     target = root / card.folder
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".fetch-", dir=root))
     except OSError as error:
         raise StructmaeError(
@@ -66,6 +66,7 @@ def fetch(card: Card) -> Path:
         if target.exists():
             # Another process may have been faster, or an older download was incomplete: either way ours is whole.
             os.replace(target, temporary / "old")
+        target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(raw, target)
     except OSError as error:
         raise StructmaeError(f"{target}: the download cannot be stored: {error.strerror}.") from None

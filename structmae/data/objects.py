@@ -30,13 +30,11 @@ def from_file(path: Path, schema: Schema | None = None) -> Draft:
     Raises:
         StructmaeError: the file is damaged, or holds something else.
     """
-    from torch_geometric.data import Batch, Data
-    from torch_geometric.data.batch import DynamicInheritanceGetter
+    from torch_geometric.data import Data
     from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
 
-    allowed: list[Any] = [Data, Batch, DynamicInheritanceGetter, DataEdgeAttr, DataTensorAttr]
-    allowed += [BaseStorage, GlobalStorage, NodeStorage, EdgeStorage]
+    allowed: list[Any] = [Data, DataEdgeAttr, DataTensorAttr, BaseStorage, GlobalStorage, NodeStorage, EdgeStorage]
     try:
         with torch.serialization.safe_globals(allowed):
             value = torch.load(path, map_location="cpu", weights_only=True)
@@ -44,6 +42,11 @@ def from_file(path: Path, schema: Schema | None = None) -> Draft:
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found is None:
             raise _damaged(path) from None
+        if found.group(1).startswith("torch_geometric.data.batch."):
+            # A Batch makes its class when it is unpickled, which weights_only refuses whatever is allowed.
+            raise StructmaeError(
+                f"{path}: holds a PyG Batch, which cannot be read without running code. Save batch.to_data_list()."
+            ) from None
         raise StructmaeError(
             f"{path}: holds a {found.group(1)}, which could run code of its own when read. Save the plain Data "
             "instead: torch.save(data, path)."

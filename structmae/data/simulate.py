@@ -34,7 +34,7 @@ def planted_citations(
     """A citation network with planted classes: a degree-corrected planted partition with bags of words.
 
     Classes have the given shares of the n nodes. A node's weight is Pareto(2.5) + 0.3. Each of the n * degree / 2
-    distinct undirected edges draws its first end by weight, stays in that end's class with probability `within`, and
+    distinct undirected edges draws its first end by weight, the share `within` of them stay in that end's class, and
     draws its second end by weight there, otherwise by weight among the other classes; self-loops and repeats are drawn
     again. A node draws Poisson(words_per_node) + 1 words, each from its class's topic with probability `topic`, else
     from a background both of which follow Zipf's law with exponent 0.9 (a topic permutes the words). x says which
@@ -136,9 +136,12 @@ def _edges(rng: np.random.Generator, y: Integers, weight: Floats, count: int, wi
     stop = ends[np.cumsum(sizes) - 1]
     start = np.concatenate([[0.0], stop[:-1]])
     total = float(ends[-1])
-    keys = np.zeros(0, np.int64)
-    while keys.size < count:
-        batch = int(1.2 * (count - keys.size)) + 64
+    # Each kind of edge is drawn until it has its number: repeats are commoner inside a class, and the share is exact.
+    inner = round(within * count) if sizes.size > 1 else count
+    wanted = {True: inner, False: count - inner}
+    kept = {True: np.zeros(0, np.int64), False: np.zeros(0, np.int64)}
+    while any(kept[stays].size < wanted[stays] for stays in wanted):
+        batch = int(1.2 * sum(wanted[stays] - kept[stays].size for stays in wanted)) + 64
         first = np.minimum(np.searchsorted(ends, rng.random(batch) * total, side="right"), n - 1)
         label = y[order[first]]
         length = stop[label] - start[label]
@@ -149,10 +152,12 @@ def _edges(rng: np.random.Generator, y: Integers, weight: Floats, count: int, wi
         outside = np.where(outside >= start[label], outside + length, outside)
         second = np.minimum(np.searchsorted(ends, np.where(stay, inside, outside), side="right"), n - 1)
         low, high = np.minimum(first, second), np.maximum(first, second)
-        drawn = (low * n + high)[low != high]
-        # The first of equal draws stays, in the order drawn, so that the result is that of drawing one at a time.
-        joined = np.concatenate([keys, drawn])
-        keys = joined[np.sort(np.unique(joined, return_index=True)[1])][:count]
+        for stays in wanted:
+            drawn = (low * n + high)[(low != high) & (stay == stays)]
+            # The first of equal draws stays, in the order drawn, so that the result is that of drawing one at a time.
+            joined = np.concatenate([kept[stays], drawn])
+            kept[stays] = joined[np.sort(np.unique(joined, return_index=True)[1])][: wanted[stays]]
+    keys = np.concatenate([kept[True], kept[False]])
     one, other = order[keys // n], order[keys % n]
     return np.stack([np.concatenate([one, other]), np.concatenate([other, one])])
 

@@ -145,9 +145,7 @@ def _clean(
     # Imported here: half a second that listing the catalog need not pay.
     from torch_geometric.utils import coalesce, to_undirected
 
-    attr = None if edge_attr is None else edge_attr.float().reshape(edge_attr.size(0), -1)
-    if attr is not None and attr.size(1) == 0:
-        attr = None
+    attr = None if edge_attr is None or edge_attr.size(1) == 0 else edge_attr.float()
     keep = edge_index[0] != edge_index[1]
     loops = int((~keep).sum())
     if loops:

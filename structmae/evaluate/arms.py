@@ -1,13 +1,11 @@
 """What is compared: the encoder, the same one before training, and features that need no training at all."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from structmae.nn.build import Encoder
+from structmae.nn.base import Encoder
 from structmae.nn.gnn import pooled
 from structmae.tokens import TokenSet
 from structmae.tokens.graph import GraphSource
@@ -17,7 +15,7 @@ HOPS = 2
 
 
 def propagate(tokens: TokenSet, hops: int = HOPS) -> Float[Tensor, "tokens width"]:
-    """Features averaged over neighbours `hops` times: S^hops X with S = D^-1/2 (A + I) D^-1/2 (Wu et al., SGC, ICML 2019)."""
+    """Features averaged over neighbours `hops` times: S^hops X, S = D^-1/2 (A + I) D^-1/2 (Wu et al., ICML 2019)."""
     relation = tokens.relations["edges"]
     size = len(tokens)
     edge_index, weight = gcn_norm(relation.edge_index, None, size, add_self_loops=False)
@@ -30,13 +28,14 @@ def propagate(tokens: TokenSet, hops: int = HOPS) -> Float[Tensor, "tokens width
     return values
 
 
-def embed(encoder: Any, source: GraphSource, *, at_once: int = 256) -> Float[Tensor, "rows width"]:
+def embed(encoder: Encoder, source: GraphSource, *, at_once: int = 256) -> Float[Tensor, "rows width"]:
     """The encoder's vectors of every token, or of every item where it pools, in order, on the CPU."""
     training = encoder.training
     encoder.eval()
     with torch.no_grad():
         parts = [
-            encoder.represent(source.batch(items)).cpu() for items in torch.arange(source.num_items).split(at_once)
+            encoder.represent(source.batch(items)).cpu()
+            for items in torch.split(torch.arange(source.num_items), at_once)
         ]
     encoder.train(training)
     return torch.cat(parts)

@@ -33,7 +33,7 @@ def evaluate(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dic
         raise StructmaeError(
             f"graph_classification needs two classes of two labelled graphs or more; {graphs.name} has fewer"
         )
-    rows = []
+    rows: list[dict[str, Any]] = []
     for arm, x in features.items():
         scores = _cross_validate(x.numpy().astype(np.float64)[labelled], y, folds, recipe.train.seed)
         rows.append(

@@ -22,7 +22,7 @@ def evaluate(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dic
         raise StructmaeError(
             f"node_classification needs train and test nodes; {graphs.name} has {len(train)} and {len(test)}"
         )
-    rows = []
+    rows: list[dict[str, Any]] = []
     for arm, x in features.items():
         probe = fit_probe(x, graphs.y, train, validation, len(graphs.classes), recipe.probe)
         rows.append(

@@ -43,9 +43,9 @@ def fit_probe(
     classes: int,
     options: ProbeOptions,
 ) -> Probe:
-    """Fit on the rows `train`. The epoch, and with `probe.search` the learning rate and weight decay, are those with the
-    best accuracy on the rows `validation`, the later one of equals, as GraphMAE's code has it; without validation rows the
-    last epoch counts. The start is at zero, so there is no seed. No other row is read.
+    """Fit on the rows `train`. The epoch, and with `probe.search` the learning rate and weight decay, are those with
+    the best accuracy on the rows `validation`, the later epoch of equals, as GraphMAE's code has it; without validation
+    rows the last epoch counts. The start is at zero, so there is no seed. No other row is read.
     """
     data = features[train], y[train], features[validation], y[validation]
     grid = product(LEARNING_RATES, WEIGHT_DECAYS) if options.search else [(options.lr, options.weight_decay)]
@@ -67,7 +67,7 @@ def _fit(
     best = Probe(weight.detach(), bias.detach(), lr, decay, 0, None)
     for epoch in range(1, epochs + 1):
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(x @ weight + bias, y).backward()
+        torch.autograd.backward(F.cross_entropy(x @ weight + bias, y))
         optimizer.step()
         now = Probe(weight.detach(), bias.detach(), lr, decay, epoch, None)
         if len(y_validation):

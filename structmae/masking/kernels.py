@@ -124,7 +124,8 @@ def _kth(rank, k, hist, pool):
         m = kept
         left -= bits
     if left == 32:
-        pool[:m] = rank
+        for j in range(m):  # not pool[:m] = rank, whose error message takes 2 s to compile
+            pool[j] = rank[j]
     if left > 0:
         for j in range(1, m):
             r = pool[j]

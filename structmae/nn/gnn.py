@@ -6,6 +6,7 @@ so none adds any. A layer of one's own is registered as the built-in ones are: a
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -36,9 +37,9 @@ class Convolution(nn.Module):
         self.conv, self.reads_attributes = conv, reads_attributes
 
     def forward(self, h: Float[Tensor, "nodes width"], relation: Relation) -> Float[Tensor, "nodes out"]:
-        if self.reads_attributes:
-            return self.conv(h, relation.edge_index, relation.attributes)
-        return self.conv(h, relation.edge_index)
+        attributes = (relation.attributes,) if self.reads_attributes else ()
+        out: Tensor = self.conv(h, relation.edge_index, *attributes)
+        return out
 
 
 def gat_layer(
@@ -125,7 +126,7 @@ class GNN(nn.Module):
     ):
         super().__init__()
         make = registry.get("layer", layer)
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         closed = [not (open_end and index == len(pairs) - 1) for index in range(len(pairs))]
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(

@@ -5,13 +5,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
+from structmae.nn.base import Decoder, Encoder
 from structmae.nn.gnn import GNN, pooled
 from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
 from structmae.tokens.graph import NodeTokenizer
 
 
-class GraphEncoder(nn.Module):
+class GraphEncoder(Encoder):
     """A graph to vectors: `encoder(x, edge_index, edge_attr=None, batch=None)`, a plain module to fine-tune.
 
     It takes features and edges as the data set has them: normalising, one-hot codes, both directions and self-loops are
@@ -56,22 +57,19 @@ class GraphEncoder(nn.Module):
         return self.represent({"node": tokens})
 
     def represent(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows width"]:
-        """What a person gets of whole, unmasked tokens."""
         latent = self.encode(self.embed(tokens), tokens)["node"]
         node = tokens["node"]
         return latent if self.pool == "none" else pooled(latent, node.batch, len(node.item_id), self.pool)
 
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
-        """Each token's content on its own, before any token sees another. Hiding happens after this."""
         return {name: part.values for name, part in tokens.items()}
 
     def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
-        """Embedded content, hidden or not, to latents of the same shape but for the width."""
         return {"node": self.body(h["node"], tokens["node"].relations["edges"])}
 
 
-class GraphDecoder(nn.Module):
-    """Latents of the nodes to their features: a dense bridge, then layers over the same edges (GraphMAE, section 3.2)."""
+class GraphDecoder(Decoder):
+    """Latents of the nodes to their features: a dense bridge, then layers over the edges (GraphMAE, section 3.2)."""
 
     def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: GraphEncoder):
         super().__init__()
@@ -92,4 +90,5 @@ class GraphDecoder(nn.Module):
         )
 
     def forward(self, latent: Float[Tensor, "nodes width"], tokens: TokenSet) -> Float[Tensor, "nodes features"]:
-        return self.body(latent, tokens.relations["edges"])
+        out: Tensor = self.body(latent, tokens.relations["edges"])
+        return out

@@ -64,20 +64,37 @@ RECIPE = Recipe(
         Override("cora", {"tokens.normalize": "row"}),
         Override("citeseer", {"tokens.normalize": "row"}),
         Override("pubmed", {"tokens.normalize": "row"}),
-        _published("cora", epochs=1500, lr=1e-3, weight_decay=2e-4, hidden=512, heads=4, ratio=0.5, random=0.05, gamma=3.0),
         _published(
-            "citeseer", epochs=300, weight_decay=2e-5, heads=2, random=0.1, gamma=1.0, probe_weight_decay=0.01
+            "cora", epochs=1500, lr=1e-3, weight_decay=2e-4, hidden=512, heads=4, ratio=0.5, random=0.05, gamma=3.0
         ),
+        _published("citeseer", epochs=300, weight_decay=2e-5, heads=2, random=0.1, gamma=1.0, probe_weight_decay=0.01),
         _published("pubmed", epochs=1000, weight_decay=1e-5, hidden=1024, ratio=0.75, random=0.0, gamma=3.0),
         _published(
-            "mutag", layers=5, hidden=32, lr=5e-4, epochs=20, ratio=0.75, random=0.1, gamma=2.0, pool="sum", batch_size=64
+            "mutag",
+            layers=5,
+            hidden=32,
+            lr=5e-4,
+            epochs=20,
+            ratio=0.75,
+            random=0.1,
+            gamma=2.0,
+            pool="sum",
+            batch_size=64,
         ),
         _published("imdb-binary", layers=2, hidden=512, epochs=60),
         _published("imdb-multi", layers=3, hidden=512, epochs=50),
         _published("proteins", layers=3, hidden=512, epochs=100, pool="max"),
         _published(
             "nci1",
-            layers=2, hidden=512, lr=1e-3, epochs=300, ratio=0.25, random=0.1, gamma=2.0, batch_size=16, schedule="cosine",
+            layers=2,
+            hidden=512,
+            lr=1e-3,
+            epochs=300,
+            ratio=0.25,
+            random=0.1,
+            gamma=2.0,
+            batch_size=16,
+            schedule="cosine",
         ),
     ),
-)  # fmt: skip
+)

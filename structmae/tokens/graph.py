@@ -1,5 +1,6 @@
 """Graphs as tokens: one a node, with the edges as a relation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,10 +22,13 @@ class NodeTokenizer(nn.Module):
     them. The statistics are those of the graphs that the run was pre-trained on.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, *, categories: dict[int, int], columns: int, normalize: str, undirected: bool, edge_width: int):
         super().__init__()
         self.normalize, self.undirected, self.edge_width, self.columns = normalize, undirected, edge_width, columns
-        self.categories = {int(column): int(size) for column, size in categories.items()}
+        self.categories = dict(categories)
         self.numeric = [column for column in range(columns) if column not in self.categories]
         self.width = len(self.numeric) + sum(self.categories.values())
         if normalize == "standard":
@@ -64,7 +68,7 @@ class NodeTokenizer(nn.Module):
         return made
 
     def config(self) -> dict[str, Any]:
-        """What `NodeTokenizer(**config)` needs to be built again, JSON-able; statistics are in the weights file."""
+        """What `from_config` needs to build it again, JSON-able; the statistics are in the weights file."""
         return {
             "categories": {str(column): size for column, size in self.categories.items()},
             "columns": self.columns,
@@ -73,8 +77,13 @@ class NodeTokenizer(nn.Module):
             "edge_width": self.edge_width,
         }
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "NodeTokenizer":
+        """The tokenizer whose `config()` this is."""
+        return cls(**{**config, "categories": {int(column): size for column, size in config["categories"].items()}})
+
     def values(self, x: Tensor) -> Float[Tensor, "nodes width"]:
-        """Token values (N, P) of raw features (N, F). Raises StructmaeError for a wrong width or an unknown category."""
+        """Token values (N, P) of raw features (N, F). Raises StructmaeError for a wrong width or unknown category."""
         if x.dim() != 2 or x.shape[1] != self.columns:
             raise StructmaeError(f"features of shape {tuple(x.shape)}: this encoder reads (nodes, {self.columns})")
         parts = []

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -93,6 +93,7 @@ class TokenSet:
         )
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where the training loop gets batches from."""
 

@@ -89,6 +89,7 @@ def test_no_network_says_what_to_put_where(planetoid: Callable[..., tuple[Path, 
     assert "$STRUCTMAE_DATA/planetoid/Cora/raw/ (not set)" in message
     assert "No download is needed for citations, sbm, digits, karate." in message
     assert len(message.splitlines()) <= 3
+    assert list(catalog.cache_root().iterdir()) == []
 
 
 def archive(files: dict[str, str]) -> bytes:
@@ -117,7 +118,7 @@ def test_a_tu_archive_is_unpacked_flat_and_inside_its_folder(monkeypatch: pytest
 @pytest.mark.parametrize("body", [b"<html>not found</html>", archive({"AIDS/AIDS_A.txt": "1, 2\n"})])
 def test_a_wrong_archive_is_refused(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, lambda url: Answer(body))
-    with pytest.raises(StructmaeError, match="not a whole zip file|has no AIDS_graph_indicator"):
+    with pytest.raises(StructmaeError, match=r"not a whole zip file|has no AIDS_graph_indicator"):
         fetch.fetch(catalog.resolve("AIDS"))
     assert left_in_cache() == []
 
@@ -139,7 +140,7 @@ def test_a_cache_that_cannot_be_written_is_told(
     _, card = planetoid(tmp_path / "server")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STRUCTMAE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(StructmaeError, match="the cache cannot be written.*STRUCTMAE_CACHE"):
+    with pytest.raises(StructmaeError, match=r"the cache cannot be written.*STRUCTMAE_CACHE"):
         fetch.fetch(card)
 
 

@@ -17,7 +17,7 @@ def test_series_are_for_another_version(name: str) -> None:
 def test_unknown_kinds_and_names() -> None:
     with pytest.raises(UsageError, match="kind 'image' does not exist"):
         load("karate", kind="image")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="unknown data set 'karat'. Did you mean karate"):
+    with pytest.raises(UsageError, match=r"unknown data set 'karat'\. Did you mean karate"):
         load("karat")
     with pytest.raises(UsageError, match="set of the catalog"):
         load("karate", nodes="nodes.csv")
@@ -33,10 +33,10 @@ def test_a_missing_file_is_no_unknown_name(text: str, tmp_path: Path, monkeypatc
 
 def test_missing_node_tables_and_unknown_suffixes(tmp_path: Path) -> None:
     (tmp_path / "edges.csv").write_text("src,dst\n1,2\n")
-    with pytest.raises(StructmaeError, match="nodes.csv: no such file"):
+    with pytest.raises(StructmaeError, match=r"nodes\.csv: no such file"):
         load(tmp_path / "edges.csv", nodes=tmp_path / "nodes.csv")
     (tmp_path / "edges.json").write_text("{}")
-    with pytest.raises(StructmaeError, match="unknown kind of file '.json'"):
+    with pytest.raises(StructmaeError, match=r"unknown kind of file '\.json'"):
         load(tmp_path / "edges.json")
 
 

@@ -35,7 +35,7 @@ def test_edges_stay_in_their_class_as_often_as_asked(citations: Graphs) -> None:
     assert citations.y is not None
     source, target = citations.edge_index
     # Repeats are drawn again, and there are more of them inside a class than outside.
-    assert (citations.y[source] == citations.y[target]).float().mean().item() == pytest.approx(0.81, abs=0.03)
+    assert (citations.y[source] == citations.y[target]).float().mean().item() == pytest.approx(0.81)
 
 
 def test_words_follow_the_class(citations: Graphs) -> None:
@@ -62,7 +62,8 @@ def test_citations_are_the_same_whatever_the_global_seeds(citations: Graphs) -> 
 
 
 def test_citations_do_not_change_between_versions(citations: Graphs) -> None:
-    assert citations.fingerprint() == "2efb6cb537c81378d5e106bab5ca994082c28327ebe2da280ebb0fb9a897df5f"
+    # Published results name this graph. If a NumPy changes the stream of its Generator, the graph needs a new name.
+    assert citations.fingerprint() == "e5a729462f55fa11fbdba747d47f6da321146ddfb30ea820391fa76c403611aa"
 
 
 def test_sbm_reads_its_settings() -> None:

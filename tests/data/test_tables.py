@@ -229,7 +229,7 @@ def test_which_columns_are_categories(folder: Path) -> None:
 
 def test_a_column_of_comments_is_refused(folder: Path) -> None:
     rows = "".join(f"n{i},text {i}\n" for i in range(1001))
-    with pytest.raises(StructmaeError, match="column 'note' has 1001 distinct values.*Drop it"):
+    with pytest.raises(StructmaeError, match=r"column 'note' has 1001 distinct values.*Drop it"):
         read(folder, "src,dst\nn0,n1\n", "id,note\n" + rows)
 
 

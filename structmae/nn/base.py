@@ -1,0 +1,35 @@
+"""What the model asks of an encoder and of a decoder, whatever their tokens are."""
+
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from structmae.tokens import TokenSet
+
+
+class Encoder(nn.Module):
+    """The part that is kept. `width` is that of its latents, `token_widths` (by token set) that of embedded content,
+    which is what a mask token replaces; `tokenizer` made the tokens."""
+
+    width: int
+    token_widths: dict[str, int]
+    tokenizer: Any
+
+    @abstractmethod
+    def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+        """Each token's content on its own, before any token sees another. Hiding happens after this."""
+
+    @abstractmethod
+    def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+        """Embedded content, hidden or not, to latents (tokens, width)."""
+
+    @abstractmethod
+    def represent(self, tokens: dict[str, TokenSet]) -> Tensor:
+        """What a person gets of whole, unmasked tokens: a vector each, or one an item."""
+
+
+class Decoder(nn.Module):
+    """Latents to a target. `bridge` runs before hidden places are zeroed once more, `forward` after."""
+
+    bridge: nn.Module

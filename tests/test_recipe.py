@@ -1,0 +1,144 @@
+import tomllib
+
+import pytest
+from hypothesis import given, strategies as st
+
+from structmae.errors import StructmaeError, UsageError
+from structmae.recipe import Override, Recipe, changes, data_options, from_tree, resolve
+
+PUBLISHED = {
+    "cora": ("node", dict(hidden=512, heads=4, layers=2, lr=1e-3, wd=2e-4, epochs=1500, ratio=0.5, random=0.05, gamma=3, probe=1e-4)),
+    "citeseer": ("node", dict(hidden=512, heads=2, layers=2, lr=1e-3, wd=2e-5, epochs=300, ratio=0.5, random=0.1, gamma=1, probe=0.01)),
+    "pubmed": ("node", dict(hidden=1024, heads=4, layers=2, lr=1e-3, wd=1e-5, epochs=1000, ratio=0.75, random=0, gamma=3, probe=1e-4)),
+    "mutag": ("graph", dict(hidden=32, layers=5, lr=5e-4, wd=0, epochs=20, ratio=0.75, random=0.1, gamma=2, pool="sum", batch=64)),
+    "imdb-binary": ("graph", dict(hidden=512, layers=2, lr=1.5e-4, wd=0, epochs=60, ratio=0.5, random=0, gamma=1, pool="mean", batch=32)),
+    "imdb-multi": ("graph", dict(hidden=512, layers=3, lr=1.5e-4, wd=0, epochs=50, ratio=0.5, random=0, gamma=1, pool="mean", batch=32)),
+    "proteins": ("graph", dict(hidden=512, layers=3, lr=1.5e-4, wd=0, epochs=100, ratio=0.5, random=0, gamma=1, pool="max", batch=32)),
+    "nci1": ("graph", dict(hidden=512, layers=2, lr=1e-3, wd=0, epochs=300, ratio=0.25, random=0.1, gamma=2, pool="mean", batch=16)),
+}  # fmt: skip
+KEYS = {
+    "hidden": "encoder.hidden", "heads": "encoder.heads", "layers": "encoder.layers", "lr": "train.lr",
+    "wd": "train.weight_decay", "epochs": "train.epochs", "ratio": "mask.ratio", "random": "mask.random",
+    "gamma": "heads.features.gamma", "probe": "probe.weight_decay", "pool": "encoder.pool", "batch": "train.batch_size",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings(name):
+    level, expected = PUBLISHED[name]
+    recipe = resolve("graphmae", data=name, level=level)
+    found = recipe.settings()
+    assert recipe.size == "published"
+    assert {key: found[KEYS[key]] for key in expected} == expected
+    assert found["encoder.layer"] == ("gat" if level == "node" else "gin")
+    assert found["encoder.norm"] == ("none" if level == "node" else "batchnorm")
+    assert found["probe.lr"] == 0.01
+    assert found["probe.epochs"] == 300
+
+
+def test_later_layers_win(tmp_path):
+    base = Recipe(
+        name="mine",
+        sizes={"tiny": {"train.lr": 0.2, "train.epochs": 2, "mask.ratio": 0.2, "encoder.layers": 2}},
+        overrides=(
+            Override("level:node", {"train.lr": 0.25}),
+            Override("d", {"train.lr": 0.3, "train.epochs": 3, "mask.ratio": 0.3}, "tiny"),
+        ),
+    )
+    resolved = resolve(base, {"size": "tiny", "train.lr": "0.5"}, data="d", level="node")
+    assert (resolved.train.lr, resolved.train.epochs, resolved.mask.ratio, resolved.encoder.layers) == (0.5, 3, 0.3, 2)
+    assert resolve(base, {"size": "tiny"}, data="other", level="node").train.lr == 0.25
+    file = tmp_path / "r.toml"
+    file.write_text('recipe = "graphmae"\n[train]\nepochs = 7\nlr = 0.4\n')
+    resolved = resolve(file, {"train.lr": "0.5"}, data="cora", level="node")
+    assert (resolved.train.epochs, resolved.train.lr, resolved.mask.random) == (7, 0.5, 0.05)
+
+
+def test_size_is_tiny_only_where_nothing_is_published():
+    assert resolve("graphmae", data="cora", level="node").size == "published"
+    assert resolve("graphmae", data="citations", level="node").size == "tiny"
+    assert resolve("graphmae", {"size": "published"}, data="citations", level="node").train.epochs == 1500
+    tiny = resolve("graphmae", {"size": "tiny"}, data="cora", level="node")
+    assert (tiny.encoder.hidden, tiny.train.epochs) == (256, 150)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("mask.ratoi", "0.5", "did you mean mask.ratio"),
+        ("mask.ratio", "1.5", "at most 1"),
+        ("mask.ratio", "0", "more than 0"),
+        ("mask.ratio", "nan", "out of range"),
+        ("mask.ratio", "half", "is not a number"),
+        ("train.epochs", "2.5", "is not a whole number"),
+        ("train.epochs", True, "is not a whole number"),
+        ("train.lr", "inf", "out of range"),
+        ("train.seed", "-1", "at least 0"),
+        ("data.undirected", "yes", "true or false"),
+        ("encoder.layer", "gatt", "did you mean gat"),
+        ("encoder.heads", "3", "multiple of encoder.heads"),
+        ("size", "huge", "published"),
+        ("mask.keep", "0.99", "at most 1"),
+    ],
+)
+def test_bad_values_are_named(key, value, words):
+    with pytest.raises(UsageError, match=words) as error:
+        resolve("graphmae", {key: value})
+    assert str(value) in str(error.value) or key in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_scientific_notation_is_a_number():
+    assert resolve("graphmae", {"train.lr": "2e-4"}).train.lr == 2e-4
+
+
+@given(
+    ratio=st.floats(0.01, 1),
+    lr=st.floats(1e-8, 10),
+    epochs=st.integers(1, 10**6),
+    seed=st.integers(0, 2**32 - 1),
+    undirected=st.booleans(),
+)
+def test_toml_and_config_give_the_recipe_back(tmp_path_factory, ratio, lr, epochs, seed, undirected):
+    settings = {
+        "mask.ratio": ratio, "train.lr": lr, "train.epochs": epochs, "train.seed": seed, "data.undirected": undirected,
+    }  # fmt: skip
+    recipe = resolve("graphmae", settings, data="mutag", level="graph")
+    file = tmp_path_factory.getbasetemp() / "again.toml"
+    file.write_text(recipe.to_toml())
+    assert resolve(file, data="cora", level="node").settings() == recipe.settings()
+    assert from_tree(recipe.describe()).settings() == recipe.settings()
+    assert tomllib.loads(recipe.to_toml())["recipe"] == "graphmae"
+
+
+def test_a_file_may_add_a_head(tmp_path):
+    file = tmp_path / "two.toml"
+    file.write_text('recipe = "graphmae"\n[heads.again]\nlayer = "gin"\nloss = "mse"\nweight = 0.5\n')
+    heads = resolve(file).heads
+    assert set(heads) == {"features", "again"}
+    assert heads["again"].loss == "mse"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("[mask\n", StructmaeError), ("recipe = 3\n", UsageError), ("recipe = 'graphmea'\n", UsageError),
+     ("[mask]\nratio = '0.5x'\n", UsageError), ("[mask]\ntypo = 1\n", UsageError), ("mask = 3\n", UsageError)],
+)  # fmt: skip
+def test_bad_files_are_refused(tmp_path, text, error):
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(error):
+        resolve(file)
+    with pytest.raises(StructmaeError):
+        resolve(tmp_path / "missing.toml")
+
+
+def test_changes_names_what_differs():
+    stored = resolve("graphmae", {"train.epochs": 5}, data="cora", level="node")
+    assert changes(stored, "graphmae", {"train.epochs": "5", "size": "published"}) == []
+    assert changes(stored, None, {"train.epochs": "6"}) == [("train.epochs", 5, 6)]
+    assert changes(stored, None, {"size": "tiny"}) == [("size", "published", "tiny")]
+
+
+def test_data_options_need_no_data_set():
+    assert data_options("graphmae", {"data.undirected": "false", "encoder.heads": "3"}).undirected is False

@@ -1,0 +1,145 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, strategies as st
+
+from structmae import masking, resolve, train
+from structmae.checkpoint import Checkpoint
+from structmae.errors import StructmaeError
+from structmae.run import build
+from structmae.tokens.graph import GraphSource, NodeTokenizer
+from structmae.train import Interrupted, _batches, fit
+
+CPU = torch.device("cpu")
+
+
+def ready(graphs, **settings):
+    base = {"encoder.hidden": 8, "encoder.heads": 2, "train.epochs": 6, "train.batch_size": 4, "train.save_every": 2}
+    recipe = resolve("graphmae", {**base, **settings}, level=graphs.level)
+    tokenizer = NodeTokenizer.fit(graphs, recipe)
+    return build(recipe, tokenizer), GraphSource(graphs, tokenizer), recipe
+
+
+def trained(graphs, folder=None, **settings):
+    model, source, recipe = ready(graphs, **settings)
+    checkpoint = None if folder is None else Checkpoint(folder)
+    position = fit(model, source, recipe, device=CPU, checkpoint=checkpoint, progress=False)
+    return model.state_dict(), position
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_is_a_function_of_the_seed_and_leaves_the_generators_alone(molecules):
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002 - it is the global generator that must not move
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    one, _ = trained(molecules)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    torch.manual_seed(6)
+    assert same(one, trained(molecules)[0])
+    assert not same(one, trained(molecules, **{"train.seed": 1})[0])
+
+
+@pytest.mark.parametrize("stop_after", [2, 3, 5])
+def test_a_stopped_run_goes_on_to_the_same_bits(karate, molecules, tmp_path, monkeypatch, stop_after):
+    """Killed in the middle of an epoch, without warning: the state is that of the last multiple of save_every."""
+    for graphs in (karate, molecules):
+        folder = tmp_path / graphs.level
+        folder.mkdir()
+        whole, position = trained(graphs)
+        real, calls = train._epoch, iter(range(100))
+
+        def dies(*args, real=real, calls=calls):
+            if next(calls) == stop_after:
+                raise RuntimeError("power cut")
+            return real(*args)
+
+        monkeypatch.setattr(train, "_epoch", dies)
+        with pytest.raises(RuntimeError, match="power cut"):
+            trained(graphs, folder)
+        monkeypatch.setattr(train, "_epoch", real)
+        state, resumed = trained(graphs, folder)
+        assert same(whole, state)
+        assert (resumed.loss_first, resumed.loss_last, resumed.step) == (
+            position.loss_first, position.loss_last, position.step,
+        )  # fmt: skip
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+        assert lines[-1]["loss"] == position.loss_last
+        assert lines[0].keys() >= {"epoch", "loss", "time", "lr"}
+
+
+def test_a_signal_saves_and_says_so(karate, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    real, calls = train._epoch, iter(range(100))
+
+    def told(*args):
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*args)
+
+    monkeypatch.setattr(train, "_epoch", told)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="epoch 3 of 6") as stopped:
+        trained(karate, tmp_path)
+    assert stopped.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    monkeypatch.setattr(train, "_epoch", real)
+    assert same(trained(karate)[0], trained(karate, tmp_path)[0])
+
+
+def test_a_damaged_state_is_named(karate, tmp_path):
+    (tmp_path / "resume.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(StructmaeError, match=r"resume\.pt cannot be read"):
+        trained(karate, tmp_path)
+
+
+@given(items=st.integers(1, 100), size=st.integers(1, 40), epoch=st.integers(0, 5))
+def test_batches_hold_every_item_once(items, size, epoch):
+    options = resolve("graphmae", {"train.batch_size": size}).train
+    batches = list(_batches(items, options, epoch))
+    assert sorted(torch.cat(batches).tolist()) == list(range(items))
+    assert all(len(batch) <= size + 1 for batch in batches)
+    assert size == 1 or items == 1 or all(len(batch) > 1 for batch in batches)
+
+
+def test_the_schedule_is_a_half_cosine(karate, tmp_path):
+    trained(karate, tmp_path, **{"train.lr": 0.5})
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(rates, [0.25 * (1 + math.cos(math.pi * e / 6)) for e in range(6)])
+
+
+def test_nothing_to_hide_is_an_error():
+    import structmae
+    from torch_geometric.data import Data
+
+    single = structmae.load_data([Data(x=torch.rand(1, 3), edge_index=torch.zeros(2, 0, dtype=torch.long))] * 3)
+    with pytest.raises(StructmaeError, match="hides no token"):
+        trained(single, **{"mask.ratio": 0.25, "encoder.norm": "none"})
+
+
+def test_a_loss_that_is_not_finite_stops(karate):
+    with pytest.raises(StructmaeError, match=r"lower train\.lr"):
+        trained(karate, **{"train.lr": 1e30, "heads.features.loss": "mse"})
+
+
+def test_the_plan_of_an_item_does_not_depend_on_its_batch(molecules):
+    _, source, recipe = ready(molecules)
+    planner = train.Planner(recipe.mask, 3)
+    together = source.batch(torch.tensor([4, 1, 2]))
+    plans = planner.draw(together, visit=7, step=0)["node"].plan
+    alone = source.batch(torch.tensor([1]))
+    start, stop = together["node"].ptr[1:3].tolist()
+    inside = (plans.scored >= start) & (plans.scored < stop)
+    single = planner.draw(alone, visit=7, step=99)["node"].plan
+    assert (plans.scored[inside] - start).tolist() == single.scored.tolist()
+    assert plans.act[inside].tolist() == single.act.tolist()
+    assert isinstance(single, masking.Plan)
