@@ -49,7 +49,7 @@ def pretrain(
     and Numba. note: takes one-line remarks.
 
     Raises UsageError for names, keys and values that do not exist, StructmaeError for data or folders that can't be
-    used, Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs have been checked.
+    used, Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs are checked.
     """
     say = note or (lambda text: None)
     asked = dict(settings or {})

@@ -60,7 +60,7 @@ class Run:
         return self._graphs
 
     def embed(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Tensor:
-        """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where the recipe pools, on the CPU."""
+        """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where it pools, on the CPU."""
         return embed(self.encoder, self._source(self.graphs(data, nodes)))
 
     def evaluate(self, data: Any = None, *, task: str | None = None) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Run:
 
 
 def build(recipe: Recipe, tokenizer: nn.Module | Mapping[str, Any]) -> MaskedAutoencoder:
-    """The model of a recipe at its initial weights, which `train.seed` settles. Torch's generators stay as they were."""
+    """The model of a recipe at its initial weights, which `train.seed` settles. Torch's generators stay as they are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         return MaskedAutoencoder(recipe, build_encoder(recipe, tokenizer))

@@ -30,9 +30,10 @@ def karate():
 @pytest.fixture(scope="session")
 def molecules():
     """A set of six small graphs with categorical nodes, edge attributes and two classes."""
-    import structmae
     import torch
     from torch_geometric.data import Data
+
+    import structmae
 
     generator = torch.Generator().manual_seed(0)
     graphs = []

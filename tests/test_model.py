@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from structmae import resolve
 from structmae.errors import StructmaeError
@@ -105,7 +106,7 @@ def test_two_heads_add_up(karate, tmp_path):
 
 
 def test_an_empty_plan_has_no_loss(molecules):
-    recipe, model, source = parts(molecules)
+    _recipe, model, source = parts(molecules)
     tokens = source.batch(torch.arange(6))
     part = tokens["node"]
     plan = draw(layout(part.ptr.numpy()), Spec(ratio=0.0), seed=0, visit=0)
@@ -135,11 +136,11 @@ def test_seeds_settle_the_weights(karate):
     one = parts(karate)[1].state_dict()
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    other = parts(karate)[1].state_dict()
+    again = parts(karate)[1].state_dict()
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert not torch.equal(one["heads.features.decoder.bridge.weight"],
-                           parts(karate, **{"train.seed": 1})[1].state_dict()["heads.features.decoder.bridge.weight"])  # fmt: skip
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    other = parts(karate, **{"train.seed": 1})[1].state_dict()
+    assert not torch.equal(one["heads.features.decoder.bridge.weight"], other["heads.features.decoder.bridge.weight"])
 
 
 def test_unreadable_normalisation_is_refused(karate):

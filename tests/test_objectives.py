@@ -1,6 +1,7 @@
 import numpy as np
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from structmae.objectives import mse, scaled_cosine
 

@@ -80,7 +80,7 @@ def test_resume_sees_that_the_data_has_changed(tmp_path, tiny):
     edges.write_text("src,dst\na,b\nb,c\nc,d\n")
     run = start(tmp_path / "r", tiny, data=str(edges))
     edges.write_text("src,dst\na,b\nb,c\nc,a\nc,d\n")
-    with pytest.raises(StructmaeError, match="content of .* has changed"):
+    with pytest.raises(StructmaeError, match=r"content of .* has changed"):
         start(tmp_path / "r", tiny, data=str(edges), resume=True)
     with pytest.raises(StructmaeError, match="has changed"):
         structmae.load(run.folder).embed()

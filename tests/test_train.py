@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from structmae import masking, resolve, train
 from structmae.checkpoint import Checkpoint
@@ -118,8 +119,9 @@ def test_the_schedule_is_a_half_cosine(karate, tmp_path):
 
 
 def test_nothing_to_hide_is_an_error():
-    import structmae
     from torch_geometric.data import Data
+
+    import structmae
 
     single = structmae.load_data([Data(x=torch.rand(1, 3), edge_index=torch.zeros(2, 0, dtype=torch.long))] * 3)
     with pytest.raises(StructmaeError, match="hides no token"):

@@ -77,13 +77,13 @@ def cards() -> dict[str, Card]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """The card of a set as plain values, with `found`: where its files are (see `where`).
+    """The card of a set as plain values, with `where`: where its files are (see the function).
 
     Raises:
         UsageError: no set of that name.
     """
     card = resolve(name)
-    return {**asdict(card), "found": where(name)}
+    return {**asdict(card), "where": where(name)}
 
 
 def resolve(name: str) -> Card:

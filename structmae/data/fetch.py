@@ -128,7 +128,7 @@ def _by_hand(card: Card) -> str:
     root = data_root()
     state = " (not set)" if root is None else "" if root.is_dir() else " (no such folder)"
     return (
-        f"Put {listed} into $STRUCTMAE_DATA/{card.folder}/{state}.\nNo download is needed for {', '.join(NO_DOWNLOAD)}."
+        f"Put {listed} into $STRUCTMAE_DATA/{card.folder}/{state}. No download is needed for {', '.join(NO_DOWNLOAD)}."
     )
 
 

@@ -92,5 +92,5 @@ def test_describe_is_plain() -> None:
 
     described = catalog.describe("karate")
     assert json.loads(json.dumps(described)) == described
-    assert described["found"] == "simulated"
+    assert described["where"] == "simulated"
     assert described["statistics"]["nodes"] == 34

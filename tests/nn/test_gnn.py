@@ -1,6 +1,7 @@
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from torch_geometric.nn import GATConv, GCNConv, GINConv
 
 from structmae import resolve

@@ -1,0 +1,118 @@
+"""What a table compares: one small TOML file, `definitions/NAME.toml` or a person's own by its path."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from structmae.errors import StructmaeError, UsageError
+from structmae.registry import near
+
+HERE = Path(__file__).resolve().parent
+METRICS = ("accuracy",)  # all fractions of 1, higher is better
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: features that the pre-training of `recipe` yields, "pretrained" or another arm."""
+
+    name: str
+    recipe: str
+    features: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper says, never mixed with what is measured here. `values`: data set to (mean, std or None)."""
+
+    method: str
+    source: str
+    values: dict[str, tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A table. `folder` is where paths of data sets and recipe files start."""
+
+    name: str
+    folder: Path
+    title: str
+    task: str
+    metric: str
+    split: str
+    seeds: int
+    how: str
+    data: tuple[str, ...]
+    methods: tuple[Method, ...]
+    published: tuple[Published, ...]
+
+
+def read(table: str) -> Definition:
+    """The table of a name or of a file that ends in .toml.
+
+    Raises UsageError for an unknown name (with near misses), StructmaeError for a file that defines no table.
+    """
+    known = {path.stem: path for path in sorted((HERE / "definitions").glob("*.toml"))}
+    path = Path(table) if table.endswith(".toml") else known.get(table)
+    if path is None:
+        raise UsageError(f"unknown table {table!r}: {near(table, list(known))}; a file of your own ends in .toml")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StructmaeError(f"{path}: {error.strerror or error}; give a table's name or file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StructmaeError(f"{path} is not TOML: {error}") from None
+    kinds = {"title": str, "task": str, "metric": str, "split": str, "seeds": int, "how": str, "data": list}
+    _keys(path, "the table", tree, {**kinds, "methods": dict}, {"published": list})
+    data = tree["data"]
+    if not data or not all(isinstance(name, str) for name in data) or len(set(data)) < len(data):
+        raise StructmaeError(f"{path}: data={data} must be names or paths in quotes, each once, and one at least")
+    if tree["metric"] not in METRICS:
+        raise StructmaeError(f"{path}: metric={tree['metric']!r} is not known: {near(tree['metric'], list(METRICS))}")
+    if tree["seeds"] < 1:
+        raise StructmaeError(f"{path}: seeds={tree['seeds']} must be 1 or more")
+    methods = tuple(_method(path, name, about) for name, about in tree["methods"].items())
+    if not methods:
+        raise StructmaeError(f"{path}: [methods] is empty: name one at least, such as graphmae = {{ recipe = 'graphmae' }}")
+    published = tuple(_published(path, about, data) for about in tree.get("published", []))
+    plain = {key: tree[key] for key in kinds if key != "data"}
+    return Definition(
+        name=path.stem, folder=path.parent, data=tuple(data), methods=methods, published=published, **plain
+    )
+
+
+def _method(path: Path, name: str, about: Any) -> Method:
+    _keys(path, f"method {name}", about, {"recipe": str}, {"features": str})
+    recipe = about["recipe"]
+    if recipe.endswith(".toml"):
+        recipe = str(path.parent / recipe)
+    return Method(name, recipe, about.get("features", "pretrained"))
+
+
+def _published(path: Path, about: Any, data: list[str]) -> Published:
+    _keys(path, "published", about, {"method": str, "source": str, "values": dict})
+    values: dict[str, tuple[float, float | None]] = {}
+    for name, pair in about["values"].items():
+        where = f"{path}: published {about['method']}, {name} = {pair}"
+        if name not in data:
+            raise StructmaeError(f"{where}: the table has no such data set: {near(name, data)}")
+        numbers = pair if isinstance(pair, list) else [pair]
+        if len(numbers) not in (1, 2) or not all(type(n) in (int, float) and 0 <= n <= 1 for n in numbers):
+            raise StructmaeError(f"{where}: write [mean, std] or a mean, as fractions of 1, such as [0.842, 0.004]")
+        values[name] = (float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None)
+    return Published(about["method"], about["source"], values)
+
+
+def _keys(path: Path, what: str, tree: Any, needed: dict[str, type], more: dict[str, type] | None = None) -> None:
+    """Every needed key is there, no unknown one, each of its type."""
+    kinds = {**needed, **(more or {})}
+    if not isinstance(tree, dict):
+        raise StructmaeError(f"{path}: {what} must be a table with {', '.join(kinds)}")
+    for key, value in tree.items():
+        if key not in kinds:
+            raise StructmaeError(f"{path}: {what} has an unknown key {key!r}: {near(key, list(kinds))}")
+        if type(value) is not kinds[key]:
+            raise StructmaeError(f"{path}: {key}={value!r} of {what} must be of type {kinds[key].__name__}")
+    missing = [key for key in needed if key not in tree]
+    if missing:
+        raise StructmaeError(f"{path}: {what} lacks {', '.join(missing)}")

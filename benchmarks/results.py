@@ -1,0 +1,109 @@
+"""The lines of a table, `results/TABLE.jsonl`: one JSON object a result, only ever appended."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from structmae.errors import StructmaeError
+
+FOLDER = Path(__file__).resolve().parent / "results"
+KEYS = ("table", "data", "recipe", "seed", "metric", "split", "value", "settings")
+Line = dict[str, Any]
+
+
+def key(line: Mapping[str, Any]) -> tuple[str, str, str, int, str]:
+    """What makes a result one: never measured twice."""
+    return line["table"], line["data"], line["recipe"], line["seed"], json.dumps(line["settings"], sort_keys=True)
+
+
+def read(path: Path, table: str) -> list[Line]:
+    """All whole lines; none where there is no file. A last line cut short by a kill is left out.
+
+    Raises StructmaeError, naming the line, for one that is no result of `table`, and for a result that is there twice.
+    """
+    lines: list[Line] = []
+    first: dict[tuple[str, str, str, int, str], int] = {}
+    for number, text in enumerate(_whole(path)[0].splitlines(), start=1):
+        where = f"{path}, line {number}"
+        line = _parse(text)
+        if line is None or any(name not in line for name in KEYS):
+            raise StructmaeError(f"{where} is no result (a JSON object with {', '.join(KEYS)}): mend or delete it")
+        if line["table"] != table:
+            raise StructmaeError(f"{where} belongs to the table {line['table']!r}, not {table!r}: move it to its own file")
+        if type(line["value"]) not in (int, float) or not 0 <= line["value"] <= 1:
+            raise StructmaeError(f"{where}: value={line['value']} is not a fraction of 1")
+        if first.setdefault(key(line), number) != number:
+            raise StructmaeError(f"{where} repeats the result of line {first[key(line)]}: delete one of them")
+        lines.append(line)
+    return lines
+
+
+def heal(path: Path) -> str | None:
+    """Cut a last line that a kill left unfinished, and say so. One that only lacks its line end gets it."""
+    whole, torn = _whole(path)
+    if torn:
+        os.truncate(path, len(whole))
+        return f"{path}: the last line was cut short ({len(torn)} bytes) and is removed; its result is made again"
+    if whole and not whole.endswith(b"\n"):
+        _write(path, b"\n")
+    return None
+
+
+def append(path: Path, lines: Sequence[Line]) -> None:
+    """Add lines by one write, and come back when they are on the disk."""
+    _write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+@contextmanager
+def writing(path: Path, lock: Path) -> Iterator[None]:
+    """Keep a second runner off the same file. The lock ends with the process, however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.open("a")
+    except OSError as error:
+        raise StructmaeError(f"{path.parent} cannot be written: {error.strerror}; choose another by --results") from None
+    with held:
+        try:
+            import fcntl
+
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows has no flock; there it is left to the person
+            pass
+        except BlockingIOError:
+            raise StructmaeError(f"another runner is writing {path}: wait for it, or give --results DIR") from None
+        yield
+
+
+def _whole(path: Path) -> tuple[bytes, bytes]:
+    """The whole lines of a file, and what is left of an unfinished last one."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return b"", b""
+    except OSError as error:
+        raise StructmaeError(f"{path} cannot be read: {error.strerror}") from None
+    last = content[content.rfind(b"\n") + 1 :]
+    return (content, b"") if not last or _parse(last) is not None else (content[: -len(last)], last)
+
+
+def _parse(text: bytes) -> Line | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with path.open("ab", buffering=0) as file:
+            written = file.write(content)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StructmaeError(f"{path} cannot be written: {error.strerror}; choose another place by --results") from None
+    if written != len(content):
+        raise StructmaeError(f"{path}: the disk took {written} of {len(content)} bytes: make room and run again")
