@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from structmae.errors import StructmaeError, UsageError
-from structmae.registry import near
+from structmae.registry import names, near
 
 HERE = Path(__file__).resolve().parent
-METRICS = ("accuracy",)  # all fractions of 1, higher is better
+METRICS = ["accuracy"]  # all fractions of 1, higher is better
+SPLITS = ["test"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def read(table: str) -> Definition:
     known = {path.stem: path for path in sorted((HERE / "definitions").glob("*.toml"))}
     path = Path(table) if table.endswith(".toml") else known.get(table)
     if path is None:
-        raise UsageError(f"unknown table {table!r}: {near(table, list(known))}; a file of your own ends in .toml")
+        raise UsageError(f"unknown table {table!r}: {near(table, list(known))} A file of your own ends in .toml")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -67,13 +68,16 @@ def read(table: str) -> Definition:
     data = tree["data"]
     if not data or not all(isinstance(name, str) for name in data) or len(set(data)) < len(data):
         raise StructmaeError(f"{path}: data={data} must be names or paths in quotes, each once, and one at least")
-    if tree["metric"] not in METRICS:
-        raise StructmaeError(f"{path}: metric={tree['metric']!r} is not known: {near(tree['metric'], list(METRICS))}")
+    for key, words in (("task", names("task")), ("metric", METRICS), ("split", SPLITS)):
+        if tree[key] not in words:
+            raise StructmaeError(f"{path}: {key}={tree[key]!r} is not known: {near(tree[key], words)}")
     if tree["seeds"] < 1:
         raise StructmaeError(f"{path}: seeds={tree['seeds']} must be 1 or more")
     methods = tuple(_method(path, name, about) for name, about in tree["methods"].items())
     if not methods:
-        raise StructmaeError(f"{path}: [methods] is empty: name one at least, such as graphmae = {{ recipe = 'graphmae' }}")
+        raise StructmaeError(
+            f"{path}: [methods] is empty: name one at least, such as graphmae = {{ recipe = 'graphmae' }}"
+        )
     published = tuple(_published(path, about, data) for about in tree.get("published", []))
     plain = {key: tree[key] for key in kinds if key != "data"}
     return Definition(

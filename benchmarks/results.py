@@ -2,11 +2,13 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structmae
 from structmae.errors import StructmaeError
 
 FOLDER = Path(__file__).resolve().parent / "results"
@@ -32,7 +34,9 @@ def read(path: Path, table: str) -> list[Line]:
         if line is None or any(name not in line for name in KEYS):
             raise StructmaeError(f"{where} is no result (a JSON object with {', '.join(KEYS)}): mend or delete it")
         if line["table"] != table:
-            raise StructmaeError(f"{where} belongs to the table {line['table']!r}, not {table!r}: move it to its own file")
+            raise StructmaeError(
+                f"{where} belongs to the table {line['table']!r}, not {table!r}: move it to its own file"
+            )
         if type(line["value"]) not in (int, float) or not 0 <= line["value"] <= 1:
             raise StructmaeError(f"{where}: value={line['value']} is not a fraction of 1")
         if first.setdefault(key(line), number) != number:
@@ -65,7 +69,9 @@ def writing(path: Path, lock: Path) -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = lock.open("a")
     except OSError as error:
-        raise StructmaeError(f"{path.parent} cannot be written: {error.strerror}; choose another by --results") from None
+        raise StructmaeError(
+            f"{path.parent} cannot be written: {error.strerror}; choose another by --results"
+        ) from None
     with held:
         try:
             import fcntl
@@ -76,6 +82,23 @@ def writing(path: Path, lock: Path) -> Iterator[None]:
         except BlockingIOError:
             raise StructmaeError(f"another runner is writing {path}: wait for it, or give --results DIR") from None
         yield
+
+
+def revision() -> str | None:
+    """The commit of this checkout, "-dirty" where its code differs; None where the package comes from elsewhere."""
+    root = FOLDER.parent.parent
+    if Path(structmae.__file__).resolve().parent.parent != root:
+        return None
+    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    code = ["structmae", "benchmarks", "datasets", ":(exclude)benchmarks/results"]
+    said = []
+    for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", *code]):
+        try:
+            git = ["git", "-C", str(root), *command]
+            said.append(subprocess.run(git, env=env, check=True, capture_output=True, text=True).stdout.strip())
+        except (OSError, subprocess.CalledProcessError):
+            return None
+    return said[0] + ("-dirty" if said[1] else "")
 
 
 def _whole(path: Path) -> tuple[bytes, bytes]:

@@ -1,58 +1,37 @@
 """Measure a table: `python benchmarks/run.py node_classification`. README.md beside this file has the rest.
 
-A cell is one data set, recipe and seed: an encoder is pre-trained, frozen and scored beside the arms that need no training,
-and each becomes a line of results/TABLE.jsonl. What is there is never measured again, and a killed run goes on.
+A cell is one data set, recipe and seed: an encoder is pre-trained, frozen and scored beside the arms that need no
+training, and each becomes a line of results/TABLE.jsonl. What is there is never measured again; a killed run goes on.
 """
 
 import argparse
-import hashlib
 import json
-import os
-import re
 import shutil
-import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import definition
 import results
-import torch
-from definition import Definition, Method
+from cells import HARNESS, Cell, check, left, loader, plan
+from definition import Definition
 from tqdm.auto import tqdm
 
 import structmae
 from structmae.cli import Parser
-from structmae.data import catalog
 from structmae.errors import StructmaeError, UsageError
-from structmae.evaluate.arms import ARMS
-from structmae.recipe import Recipe, data_options
-from structmae.registry import near
 
-HARNESS = {"probe.search": "true"}  # the protocol of every table; `structmae pretrain` has the published probe instead
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One pre-training. `settings` are those of --set that change something, `missing` the results still to be made."""
-
-    data: str
-    recipe: str
-    seed: int
-    settings: dict[str, Any]
-    missing: tuple[Method, ...]
-    cost: float
-    folder: Path
+INTERRUPTED = 130  # exit code of the package's own Interrupted, which it takes torch to import
 
 
 def parser() -> Parser:
-    made = Parser(prog="benchmarks/run.py", description="Measure a table, going on where it stopped.", allow_abbrev=False)
+    about = "Measure a table, going on where it stopped."
+    made = Parser(prog="benchmarks/run.py", description=about, allow_abbrev=False)
     made.add_argument("table", metavar="TABLE", help="a name in benchmarks/definitions, or a .toml file")
-    made.add_argument("--only", action="append", nargs="+", default=[], metavar="TEXT", help=_ONLY)
+    made.add_argument("--only", action="extend", nargs="+", default=[], metavar="TEXT", help=_ONLY)
     made.add_argument("--seeds", type=_positive, metavar="N", help="seeds 0 to N-1 (as the table says)")
     made.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=_SET)
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -76,18 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
         asked = _settings(args.settings)
-        wanted = list(_cells(table, args.seeds or table.seeds, asked, sum(args.only, []), runs))
+        wanted = list(plan(table, args.seeds or table.seeds, asked, args.only, runs))
         with results.writing(path, runs / f"{table.name}.lock"):
             return _run(args, table, path, wanted, asked)
     except UsageError as error:
         print(f"benchmarks/run.py: {error} (see benchmarks/run.py --help)", file=sys.stderr)
         return error.exit_code
-    except StructmaeError as error:  # an interruption, too, once its state has been saved
-        print(f"benchmarks/run.py: {error}", file=sys.stderr)
+    except StructmaeError as error:
+        more = "; the same command goes on" if error.exit_code == INTERRUPTED else ""
+        print(f"benchmarks/run.py: {str(error).partition(': go on')[0] if more else error}{more}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("benchmarks/run.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[Cell], asked: dict[str, str]) -> int:
@@ -95,27 +75,30 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     if healed:
         print(healed, file=sys.stderr)
     done = {results.key(line) for line in results.read(path, table.name)}
-    cells = [_left(table, cell, done) for cell in wanted]
+    cells = [left(table, cell, done) for cell in wanted]
     for cell in cells:
         if not cell.missing:  # killed between the last line and this
             shutil.rmtree(cell.folder, ignore_errors=True)
     todo = sorted((cell for cell in cells if cell.missing), key=lambda cell: cell.cost)
     if args.threads:
+        import torch
+
         torch.set_num_threads(args.threads)
-    revision, load, lines = _revision(), _loader(table, asked), 0
+    revision, load, lines = results.revision(), loader(table, asked), 0
     skipped: list[dict[str, Any]] = []
     # Time left goes by the cells' estimated cost, since the dear ones come last.
-    bar = tqdm(total=sum(cell.cost for cell in todo), bar_format="{l_bar}{bar}| {elapsed}, {remaining} left", disable=not todo)
-    with bar:
+    total, look = sum(cell.cost for cell in todo), "{l_bar}{bar}| {elapsed}, {remaining} left"
+    with tqdm(total=total, bar_format=look, disable=not todo) as bar:
         for number, cell in enumerate(todo, start=1):
             bar.set_description(f"{number}/{len(todo)} {cell.data} {cell.recipe} seed {cell.seed}")
             try:
                 made = _measure(args, table, cell, load(cell), revision, asked)
-            except structmae_interrupted():
-                raise
             except StructmaeError as error:
+                if error.exit_code == INTERRUPTED:
+                    raise
+                if str(error) not in {cell["reason"] for cell in skipped}:  # once for all seeds
+                    bar.write(f"skipped {cell.data} {cell.recipe}: {error}", file=sys.stderr)
                 skipped.append({"data": cell.data, "recipe": cell.recipe, "seed": cell.seed, "reason": str(error)})
-                bar.write(f"skipped {cell.data} {cell.recipe} seed {cell.seed}: {error}", file=sys.stderr)
                 bar.total -= cell.cost
                 continue
             results.append(path, made)
@@ -129,3 +112,71 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     text = "{ran} cells ran ({lines} lines), {there} were there already, {skips} skipped: {results}"
     print(json.dumps(summary) if args.json else text.format(**summary, skips=len(skipped)))
     return 1 if skipped else 0
+
+
+def _measure(
+    args: argparse.Namespace,
+    table: Definition,
+    cell: Cell,
+    graphs: structmae.Graphs,
+    revision: str | None,
+    asked: Mapping[str, str],
+) -> list[results.Line]:
+    """Pre-train, score, and give the cell's lines."""
+    if cell.folder.exists() and not (cell.folder / "config.json").exists():
+        shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
+    check(table, graphs)
+    _fresh_peak()
+    run = structmae.pretrain(
+        graphs, cell.recipe, settings={**HARNESS, **asked}, seed=cell.seed, out=cell.folder, resume=True,
+        device=args.device, threads=args.threads, progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    scored = run.evaluate(task=table.task)
+    if (scored["metric"], scored["split"]) != (table.metric, table.split):
+        found = f"{scored['metric']} on {scored['split']}"
+        raise StructmaeError(f"{table.task} gives {found}; {table.name} says {table.metric} on {table.split}")
+    rows = {row["features"]: row for row in scored["rows"]}
+    common = {
+        "metric": table.metric, "split": table.split, "revision": revision, "settings": cell.settings,
+        **{key: run.result[key] for key in ("versions", "device", "threads", "size")},
+    }  # fmt: skip
+    cost = {key: run.result[key] for key in ("epochs", "seconds", "peak_memory")}
+    free = {"epochs": 0, "seconds": 0.0, "peak_memory": None}  # what no training went into
+    lines = []
+    for method in cell.missing:
+        row = rows[method.features]
+        about = {"table": table.name, "data": cell.data, "recipe": method.name, "seed": cell.seed}
+        score = {key: row.get(key) for key in ("value", "validation", "n", "probe", "folds")}
+        lines.append({**about, **score, **common, **(cost if method.features == "pretrained" else free)})
+    return lines
+
+
+def _fresh_peak() -> None:
+    """Start the peak of memory anew, so that a cell isn't charged with the ones before it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux only; elsewhere the peak is the process's
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or settings.get(key, value) != value:
+            raise UsageError(f"--set {pair}: write KEY=VALUE, each key once, such as --set mask.ratio=0.6")
+        settings[key] = value
+    return settings
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -37,9 +37,13 @@ class Run:
 
     @property
     def encoder(self) -> Encoder:
-        """The plain module: `encoder(x, edge_index, edge_attr=None, batch=None)`. It takes features as the data set has
-        them; call `.train()` to fine-tune."""
+        """The plain module: `encoder(x, edge_index, edge_attr=None, batch=None)`, on `run.device`. It takes features as
+        the data set has them; call `.train()` to fine-tune."""
         return self.model.encoder
+
+    def initial_encoder(self) -> Encoder:
+        """The same encoder before training, at the weights that `train.seed` gave it: training is compared with it."""
+        return build(self.recipe, self.model.encoder.tokenizer).encoder.to(self.device)
 
     def graphs(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Graphs:
         """`data`, read as the run's own data was (columns, categories, directions); without it the run's own data.
@@ -64,7 +68,8 @@ class Run:
         return embed(self.encoder, self._source(self.graphs(data, nodes)))
 
     def evaluate(self, data: Any = None, *, task: str | None = None) -> dict[str, Any]:
-        """The evaluation object: the encoder beside its random initialisation, raw and propagated features.
+        """The evaluation object: the encoder beside its random initialisation, raw and propagated features. That of the
+        run's own data is kept in `result`.
 
         `task` is "node_classification" or "graph_classification"; without it the one that the labels allow.
         Raises StructmaeError where the data has no labels to score.
@@ -84,9 +89,10 @@ class Run:
             raise UsageError(f"encoder.pool={pool} gives one vector a graph: set encoder.pool=none for {task}")
         if wanted == "graph" and pool == "none":
             raise UsageError(f"encoder.pool=none gives one vector a node: set encoder.pool=mean for {task}")
-        fresh = build(self.recipe, self.model.encoder.tokenizer).encoder.to(self.device)
-        features = arms(self.model.encoder, fresh, self._source(graphs), pool=pool)
+        features = arms(self.model.encoder, self.initial_encoder(), self._source(graphs), pool=pool)
         scored: dict[str, Any] = score(features, graphs, self.recipe)
+        if data is None and self.result:
+            self.result["evaluation"] = scored
         return scored
 
     def save(self, folder: str | os.PathLike[str]) -> Path:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from tqdm.auto import tqdm
 
 from structmae import masking
 from structmae.checkpoint import Checkpoint
@@ -95,8 +95,7 @@ def fit(
             if cuda:
                 torch.cuda.set_rng_state(state["generator_cuda"], device)
         model.train()
-        bar = tqdm(total=options.epochs, initial=position.epoch, unit="epoch", disable=not progress, mininterval=0.5)
-        with bar:
+        with _bar(options.epochs, position.epoch, progress) as bar:
             while position.epoch < options.epochs:
                 line = _epoch(model, source, planner, optimizer, options, position)
                 bar.set_postfix(loss=f"{position.loss_last:.4f}", refresh=False)
@@ -176,6 +175,15 @@ def _batches(items: int, options: TrainOptions, epoch: int) -> Iterator[torch.Te
     if len(ends) > 0 and items - ends[-1] == 1:
         ends.pop()
     return iter(torch.tensor_split(order, ends))
+
+
+def _bar(total: int, initial: int, progress: bool) -> Any:
+    """On stderr, or in the notebook; a silent stand-in does not even look which."""
+    if progress:
+        from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm(total=total, initial=initial, unit="epoch", disable=not progress, mininterval=0.5)
 
 
 @contextmanager

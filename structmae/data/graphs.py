@@ -1,10 +1,15 @@
 """`Graphs`: one graph or a set of graphs, packed; and `Schema`: what its columns mean."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
+
+with warnings.catch_warnings():  # the library's own deprecations are no concern of a person who imports ours
+    warnings.simplefilter("ignore")
+    import torch_geometric  # noqa: F401
 
 Level = Literal["node", "graph"]
 
