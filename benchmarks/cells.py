@@ -66,8 +66,8 @@ def _settle(
 ) -> tuple[dict[str, Any], dict[str, Any], float]:
     """All options of a cell, those of `asked` that change something, and about what it costs."""
     known = catalog.is_known(data)
-    if not known and not (table.folder / data).exists():
-        catalog.resolve(data)  # raises, with the near misses
+    if not known and not (table.folder / data).exists() and Path(data).name == Path(data).stem == data:
+        catalog.resolve(data)  # a name, not a path: raises, with the near misses
     card = catalog.resolve(data) if known else None
     on = {"data": card.name if card else None, "level": card.level if card else table.task.partition("_")[0]}
     size = {"size": asked["size"]} if "size" in asked else {}

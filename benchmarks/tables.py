@@ -1,12 +1,12 @@
 """Render a table: `python benchmarks/tables.py node_classification --format md|latex|csv`, to stdout."""
 
-import argparse
 import csv
 import io
 import json
+import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import results
 from definition import Definition
 
 from structmae.cli import Parser
-from structmae.errors import StructmaeError, UsageError
+from structmae.errors import StructmaeError
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,11 @@ def rows(table: Definition, lines: Sequence[results.Line]) -> list[Row]:
         entries = {}
         for data, some in values[key].items():
             std = statistics.stdev(some) if len(some) > 1 else None
-            # Means that print alike are alike.
-            entries[data] = Entry(means[key, data], std, len(some), _percent(means[key, data]) == _percent(best[data]))
+            alike = _percent(means[key, data]) == _percent(best[data])  # as printed
+            entries[data] = Entry(means[key, data], std, len(some), alike)
         measured.append(Row(key[0], json.loads(key[1]), None, entries))
-    published = [
-        Row(paper.method, {}, paper.source, {data: Entry(*pair, None) for data, pair in paper.values.items()})
-        for paper in table.published
-    ]
+    papers = [(paper, {data: Entry(*pair, None) for data, pair in paper.values.items()}) for paper in table.published]
+    published = [Row(paper.method, {}, paper.source, entries) for paper, entries in papers]
     # A method that was only measured with other settings has no empty row beside them.
     filled = {row.method for row in measured if row.entries}
     return [row for row in measured if row.entries or row.method not in filled] + published
@@ -73,10 +71,12 @@ def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
         said.append("Published numbers are their authors', not measured here.")
     if not lines:
         return [*said, f"Nothing is measured yet: python benchmarks/run.py {table.name}"]
-    packages = {name: None for line in lines for name in line.get("versions") or {}}
-    versions = (f"{name} {_all(lines, lambda line, n=name: (line.get('versions') or {}).get(n))}" for name in packages)
-    revision = _all(lines, lambda line: _short(line.get("revision")))
-    device, threads = (_all(lines, lambda line, key=key: line.get(key)) for key in ("device", "threads"))
+    found = [line.get("versions") or {} for line in lines]
+    versions = (
+        f"{name} {_all(each.get(name) for each in found)}" for name in {k: None for each in found for k in each}
+    )
+    device, threads = (_all(line.get(key) for line in lines) for key in ("device", "threads"))
+    revision = _all(_short(line.get("revision")) for line in lines)
     said.append(f"Measured on {device}, threads: {threads}, revision: {revision}; {', '.join(versions)}.")
     return said
 
@@ -104,19 +104,19 @@ def latex(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
         r"\midrule",
         *(line(row) for row in made if not row.source),
     ]
-    published = [line(row) for row in made if row.source]
-    lines += [r"\midrule", *published] if published else []
+    if table.published:
+        lines += [r"\midrule", *(line(row) for row in made if row.source)]
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\smallskip{{\footnotesize {_tex(text)}\par}}" for text in [*foot, *_sources(made)]]
     return "\n".join([*lines, r"\end{table}"])
 
 
 def comma_separated(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
-    """Percent too; `n` is empty and `source` is not where a number is published. What the footer says is in `foot`."""
+    """One column a number, in percent. The footer has no place here."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    parts = ("mean", "std", "n")
-    writer.writerow(["method", "settings", "source", *(f"{data} {part}" for data in table.data for part in parts)])
+    head = [f"{data} {part}" for data in table.data for part in ("mean", "std", "n")]
+    writer.writerow(["method", "settings", "source", *head])
     for row in made:
         cells: list[Any] = [row.method, _settings(row), row.source or "measured here"]
         for data in table.data:
@@ -126,11 +126,7 @@ def comma_separated(table: Definition, made: Sequence[Row], foot: Sequence[str])
     return out.getvalue().rstrip("\n")
 
 
-FORMATS: dict[str, Callable[[Definition, Sequence[Row], Sequence[str]], str]] = {
-    "md": markdown,
-    "latex": latex,
-    "csv": comma_separated,
-}
+FORMATS = {"md": markdown, "latex": latex, "csv": comma_separated}
 
 
 def _text(entry: Entry | None, between: str, bold: str, n: str) -> str:
@@ -164,8 +160,8 @@ def _short(revision: str | None) -> str | None:
     return commit[:10] + dash + dirty or None
 
 
-def _all(lines: Sequence[results.Line], of: Callable[[results.Line], Any]) -> str:
-    return " or ".join(dict.fromkeys("unknown" if (value := of(line)) is None else str(value) for line in lines))
+def _all(values: Iterable[Any]) -> str:
+    return " or ".join(dict.fromkeys("unknown" if value is None else str(value) for value in values))
 
 
 def _tex(text: str) -> str:
@@ -180,25 +176,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("table", metavar="TABLE", help="a name in benchmarks/definitions, or a .toml file")
     made.add_argument("--format", choices=list(FORMATS), default="md")
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines are (benchmarks/results)")
-    args: argparse.Namespace = made.parse_args(arguments)
+    args = made.parse_args(arguments)
     try:
         table = definition.read(args.table)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         lines = results.read(path, table.name)
-        for line in lines:
-            if (line["metric"], line["split"]) != (table.metric, table.split):
-                found = f"{line['metric']} on {line['split']}"
-                raise StructmaeError(f"{path} has {found}; the table is of {table.metric} on {table.split}")
+        other = {f"{line['metric']} on {line['split']}" for line in lines} - {f"{table.metric} on {table.split}"}
+        if other:
+            raise StructmaeError(f"{path} has {min(other)}; the table is of {table.metric} on {table.split}")
     except StructmaeError as error:
-        more = " (see benchmarks/tables.py --help)" if isinstance(error, UsageError) else ""
-        print(f"benchmarks/tables.py: {error}{more}", file=sys.stderr)
+        print(f"benchmarks/tables.py: {error}", file=sys.stderr)
         return error.exit_code
     shown = [line for line in lines if line["data"] in table.data]
     if len(shown) < len(lines):
         print(f"left out: {len(lines) - len(shown)} results on data sets that the table lacks", file=sys.stderr)
     foot = footer(table, shown)
-    print(FORMATS[args.format](table, rows(table, shown), foot))
-    if args.format == "csv":  # no place for it in the file
+    try:
+        print(FORMATS[args.format](table, rows(table, shown), foot), flush=True)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if args.format == "csv":
         print("\n".join(foot), file=sys.stderr)
     return 0
 

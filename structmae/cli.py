@@ -195,8 +195,8 @@ def _data(args: argparse.Namespace) -> None:
             print(json.dumps(about))
             return
         for each in about:
-            print(f"{each['name']:14s} {each['kind']:7s} {each['where'] or 'not here':28s} {each['title']}")
-        print("any other TU data set goes by its name; files of your own by their path", file=sys.stderr)
+            print(f"{each['name']:14s} {each['kind']:7s} {each['where'] or 'not here':38s} {each['title']}")
+        _note("any other TU data set goes by its name, files of your own by their path; series are for a later version")
         return
     about_one = describe(args.name)
     if args.json:

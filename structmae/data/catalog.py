@@ -141,7 +141,7 @@ def data_root() -> Path | None:
 
 
 def needed_files(card: Card) -> tuple[str, ...]:
-    """Files without which the set cannot be read, by name within its folder (within the root for a series)."""
+    """Files without which the set cannot be read, by name within its folder."""
     if card.files:
         return tuple(card.files)
     return (f"{card.prefix}_A.txt", f"{card.prefix}_graph_indicator.txt")
@@ -151,7 +151,7 @@ def find(card: Card) -> Path | None:
     """The folder that has all files of the set: under $STRUCTMAE_DATA, else in the cache, else None."""
     for root in (data_root(), cache_root()):
         if root is not None:
-            folder = root if card.loader == "series" else root / card.folder
+            folder = root / card.folder
             if all((folder / file).is_file() for file in needed_files(card)):
                 return folder
     return None

@@ -1,0 +1,47 @@
+"""The scripts of benchmarks/ see each other as a person's `python benchmarks/run.py` does: by their own folder."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+MODULES = ("cells", "definition", "results", "run", "tables")
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a module of benchmarks/ by name."""
+    import torch
+
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(SCRIPTS)
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module
+    torch.set_num_threads(threads)
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes a small table of one's own; words to replace come as keywords."""
+
+    def write(name="mine", **changes):
+        parts = {"task": "node_classification", "seeds": 2, "data": ["karate"], **changes}
+        methods = parts.pop("methods", {"graphmae": 'recipe = "graphmae"', "raw": RAW})
+        lines = ['title = "Mine"', 'metric = "accuracy"', 'split = "test"', 'how = "A trial."']
+        lines += [f"{key} = {value!r}" for key, value in parts.items()]
+        lines += ["[methods]", *(f"{key} = {{ {value} }}" for key, value in methods.items())]
+        lines += ["[[published]]", 'method = "Some_Paper"', 'source = "Nobody & Co, table 1"']
+        lines += [f'values = {{ "{parts["data"][0]}" = [0.9, 0.01] }}']
+        path = tmp_path / f"{name}.toml"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+RAW = 'recipe = "graphmae", features = "raw_features"'
