@@ -67,8 +67,7 @@ def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
     """How the numbers were made, and on what."""
     about = f"{table.metric.capitalize()} on {table.split}, in percent: mean ± standard deviation over n seeds"
     said = [f"{about} (n - 1 in its denominator); bold: the best mean measured here.", table.how]
-    if table.published:
-        said.append("Published numbers are their authors', not measured here.")
+    said += [f"{paper.method}, published and not measured here: {paper.source}." for paper in table.published]
     if not lines:
         return [*said, f"Nothing is measured yet: python benchmarks/run.py {table.name}"]
     found = [line.get("versions") or {} for line in lines]
@@ -85,7 +84,7 @@ def markdown(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str
     head = [["method", *table.data], ["---", *["---:"] * len(table.data)]]
     body = [[_label(row), *(_text(row.entries.get(data), "±", "**{}**", "n") for data in table.data)] for row in made]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in head + body]
-    return "\n".join([f"### {table.title}", "", *lines, "", "\n\n".join([*foot, *_sources(made)])])
+    return "\n".join([f"### {table.title}", "", *lines, "", "\n\n".join(foot)])
 
 
 def latex(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
@@ -107,7 +106,7 @@ def latex(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
     if table.published:
         lines += [r"\midrule", *(line(row) for row in made if row.source)]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\smallskip{{\footnotesize {_tex(text)}\par}}" for text in [*foot, *_sources(made)]]
+    lines += [rf"\par\smallskip{{\footnotesize {_tex(text)}\par}}" for text in foot]
     return "\n".join([*lines, r"\end{table}"])
 
 
@@ -135,10 +134,6 @@ def _text(entry: Entry | None, between: str, bold: str, n: str) -> str:
     number = f"{_percent(entry.mean)} {between} {_percent(entry.std)}"
     number = bold.format(number) if entry.best else number
     return number if entry.n is None else f"{number} ({n}={entry.n})"
-
-
-def _sources(made: Sequence[Row]) -> list[str]:
-    return [f"{row.method}: {row.source}." for row in made if row.source]
 
 
 def _label(row: Row) -> str:

@@ -12,8 +12,9 @@ Each file but metrics.jsonl is written beside its place and moved there, so none
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ def read_json(path: Path) -> Any:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    with replacing(path) as beside:
-        save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, beside)
+    with replacing(path) as beside:  # bytes, since the library's own writer makes files that only their owner reads
+        beside.write_bytes(save({name: value.cpu().contiguous() for name, value in model.state_dict().items()}))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -110,14 +111,15 @@ class Checkpoint:
 
 def claim(folder: Path, write: Callable[[Path], None]) -> None:
     """Make `folder` and write its first files. Raises StructmaeError where it can't be done; then nothing stays."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    above = [parent for parent in folder.parents if not parent.exists()]
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        folder.mkdir(parents=True)
-        write(folder)
+        beside.mkdir(parents=True)
+        write(beside)
+        beside.rename(folder)  # at once: a folder without its config.json is never seen
     except OSError as error:
-        for made in missing:
-            if made.is_dir():
-                for file in made.iterdir():
-                    file.unlink()
-                made.rmdir()
+        shutil.rmtree(beside, ignore_errors=True)
+        for parent in above:
+            with suppress(OSError):
+                parent.rmdir()
         raise StructmaeError(f"--out {folder} cannot be written: {error.strerror or error}") from None

@@ -97,6 +97,8 @@ def _train(run: Run, source: GraphSource, evaluate: bool, progress: bool, say: C
     """Train, save, evaluate, and put the result in the run and its folder."""
     device = torch.device(run.config["device"])
     run.model.to(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     checkpoint = None if run.folder is None else Checkpoint(run.folder)
     try:
         position = fit(run.model, source, run.recipe, device=device, checkpoint=checkpoint, progress=progress)

@@ -101,6 +101,7 @@ class Run:
         path = Path(folder)
         if path.exists():
             raise StructmaeError(f"{path} exists: choose another folder")
+        self.result = {**self.result, "out": str(path)}
         claim(path, self._write)
         self.folder = path
         return path
@@ -108,7 +109,7 @@ class Run:
     def _write(self, folder: Path) -> None:
         write_json(folder / "config.json", self.config)
         save_weights(folder / "model.safetensors", self.model)
-        write_json(folder / "result.json", {**self.result, "out": str(folder)})
+        write_json(folder / "result.json", self.result)
 
     def _source(self, graphs: Graphs) -> GraphSource:
         return GraphSource(graphs, self.model.encoder.tokenizer, self.device)

@@ -114,7 +114,7 @@ def fit(
                             "generator_cuda": torch.cuda.get_rng_state(device) if cuda else None,
                         }
                     )
-                if stop.is_set() and not last:
+                if stop.is_set():
                     raise Interrupted(f"interrupted after epoch {position.epoch} of {options.epochs}, and saved")
     model.eval()
     return position

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -76,20 +78,19 @@ def test_a_stopped_run_goes_on_to_the_same_bits(karate, molecules, tmp_path, mon
         assert lines[0].keys() >= {"epoch", "loss", "time", "lr"}
 
 
-def test_a_signal_saves_and_says_so(karate, tmp_path, monkeypatch):
-    import os
-    import signal
-
-    real, calls = train._epoch, iter(range(100))
+@pytest.mark.parametrize("epoch", [3, 6])
+def test_a_signal_saves_and_says_so(karate, tmp_path, monkeypatch, epoch):
+    """In the last epoch as well: what comes after training is not to be started."""
+    real, calls = train._epoch, iter(range(1, 100))
 
     def told(*args):
-        if next(calls) == 2:
+        if next(calls) == epoch:
             os.kill(os.getpid(), signal.SIGINT)
         return real(*args)
 
     monkeypatch.setattr(train, "_epoch", told)
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="epoch 3 of 6") as stopped:
+    with pytest.raises(Interrupted, match=f"epoch {epoch} of 6") as stopped:
         trained(karate, tmp_path)
     assert stopped.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is handler
