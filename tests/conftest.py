@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before the first import of the package. The kernels are Numba's to compile, so the masking layer is left out.
@@ -10,6 +11,10 @@ install_import_hook(
     [f"structmae.{part}" for part in ("tokens", "nn", "model", "objectives", "evaluate", "train", "run")],
     "beartype.beartype",
 )
+
+# A slow machine is no failure, and CI finds what a person finds.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 TINY = {"train.epochs": 3, "encoder.hidden": 16, "encoder.heads": 2}
 
