@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,6 @@ from typing import Any, NoReturn
 
 from structmae import __version__
 from structmae.errors import StructmaeError, UsageError
-
-DEFAULT_DATA = "citations"
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,11 +43,11 @@ def parser() -> Parser:
 
     pretrain = command("pretrain", "pre-train an encoder and say what it is worth")
     pretrain.add_argument(
-        "--data", metavar="NAME|PATH", help=f"a data set, an edge table, a folder or a .pt file ({DEFAULT_DATA})"
+        "--data", metavar="NAME|PATH", help="a data set, an edge table, a folder or a .pt file (citations)"
     )
     pretrain.add_argument("--nodes", metavar="PATH", help="the node table that goes with an edge table")
     pretrain.add_argument(
-        "--kind", choices=["graph"], help="of data whose columns do not tell; this version reads graphs"
+        "--kind", choices=["graph", "series"], help="of a table whose columns do not tell (series: a later version)"
     )
     pretrain.add_argument(
         "--recipe", metavar="NAME|FILE.toml", help="a name of `structmae recipes`, or a file (graphmae)"
@@ -219,6 +218,13 @@ def _table(evaluation: dict[str, Any]) -> str:
         spread = "" if row["std"] is None else f" +- {row['std']:.4f} over folds"
         lines.append(f"  {row['features'].replace('_', ' '):20s} {row['value']:.4f}{spread}")
     values = {row["features"]: row["value"] for row in rows}
+    if evaluation["task"] == "node_classification":
+        probes = {(row["probe"]["lr"], row["probe"]["weight_decay"]) for row in rows}
+        lines.append(
+            "probe: lr and weight decay of each arm chosen on validation"
+            if len(probes) > 1
+            else "probe: lr {}, weight decay {} for every arm; --set probe.search=true tunes each".format(*probes.pop())
+        )
     better = [
         name.replace("_", " ")
         for name, value in values.items()
@@ -257,7 +263,13 @@ def _import(path: Path) -> None:
         raise StructmaeError(f"--import {path}: no such Python file")
     module = module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a person's own code may raise anything, and what they need is the line of it
+        inside = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = inside[-1].lineno if inside else getattr(error, "lineno", None)
+        reason = " ".join(str(error).split())
+        raise StructmaeError(f"--import {path}, line {line}: {type(error).__name__}: {reason}") from None
 
 
 def _note(text: str) -> None:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae import registry
+from structmae.errors import UsageError
 from structmae.masking import Act
 from structmae.masking.torch import TorchPlan
 from structmae.nn.base import Decoder, Encoder
@@ -17,6 +18,8 @@ from structmae.tokens import TokenSet
 
 def hide(h: Float[Tensor, "tokens width"], plan: TorchPlan, token: Tensor) -> Float[Tensor, "tokens width"]:
     """Embedded content with the plan carried out: what the encoder gets where a token is hidden."""
+    if len(plan.with_act(Act.DROP)):
+        raise UsageError("act 'drop' takes tokens out of the row; this encoder reads all of them: use token or zero")
     out = h.clone()
     if len(index := plan.with_act(Act.TOKEN)):
         out = out.index_put((index,), token)

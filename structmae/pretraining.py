@@ -4,20 +4,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from structmae import data as structures
+from structmae import registry
 from structmae.checkpoint import Checkpoint, claim, save_weights, write_json
-from structmae.data import Graphs
 from structmae.errors import StructmaeError, UsageError
-from structmae.recipe import DataOptions, Recipe, changes, data_options, from_tree, resolve
+from structmae.recipe import Recipe, changes, data_options, from_tree, resolve
 from structmae.run import Run, build, describe, load, read_config, summary
-from structmae.tokens.graph import GraphSource, NodeTokenizer
 from structmae.train import Interrupted, fit
 
 DEFAULT_RECIPE = "graphmae"
@@ -33,7 +30,7 @@ def pretrain(
     resume: bool = False,
     evaluate: bool = False,
     nodes: str | os.PathLike[str] | None = None,
-    kind: Literal["graph"] | None = None,
+    kind: Literal["graph", "series"] | None = None,
     device: str = "auto",
     threads: int | None = None,
     progress: bool = True,
@@ -62,20 +59,26 @@ def pretrain(
     if exists and not resume:
         raise StructmaeError(f"--out {folder} exists: choose another folder, or go on with it by --resume")
     if folder is not None and exists:
-        run, source = _reopen(folder, data, recipe, asked, nodes, kind, device, threads)
+        run = _reopen(folder, data, recipe, asked, nodes, kind, device, threads)
         if run.result:
             say("this run has finished: its result")
+            if evaluate and not run.result["evaluation"]:
+                _evaluate(run, say)
+                write_json(folder / "result.json", run.result)
             return run
     else:
         chosen = recipe if recipe is not None else DEFAULT_RECIPE
+        base = resolve(chosen)
+        modality = registry.get("modality", base.modality)
         options = data_options(chosen, asked)
-        graphs = _load(data if data is not None else _default_data(chosen), options, nodes, kind)
+        graphs = modality.load(base.default_data if data is None else data, options, nodes=nodes, kind=kind)
         settled = resolve(chosen, asked, data=graphs.card, level=graphs.level)
-        tokenizer = NodeTokenizer.fit(graphs, settled)
-        at = _device(device)
-        used = threads or torch.get_num_threads()
-        run = Run(settled, build(settled, tokenizer), describe(settled, graphs, tokenizer, at, used), graphs)
-        source = GraphSource(graphs, tokenizer, at)
+        if evaluate and graphs.y is not None:  # what can't be scored as asked is said before the work, not after
+            registry.get("task", f"{graphs.level}_classification").check(graphs, settled)
+        tokenizer = modality.fit(graphs, settled)
+        config = describe(settled, graphs, tokenizer, _device(device), threads or torch.get_num_threads())
+        config["asked"] = "a Recipe" if isinstance(chosen, Recipe) else str(chosen)
+        run = Run(settled, build(settled, tokenizer), config, graphs)
         for remark in graphs.notes:
             say(remark)
         if resume:
@@ -83,17 +86,16 @@ def pretrain(
         if out == "auto":
             folder = new_folder(graphs.name, settled.name, settled.train.seed)
         if folder is not None:
-            config = run.config
             claim(folder, lambda made: write_json(made / "config.json", config))
             run.folder = folder
-    say(f"data: {_describe(run.graphs())}; features: {run.model.encoder.tokenizer.normalize}")
+    say(f"data: {run.modality.describe(run.graphs(), run.encoder.tokenizer)}")
     say(run.recipe.to_toml().rstrip())
     with _threads(run.config["threads"]):
-        _train(run, source, evaluate, progress, say)
+        _train(run, evaluate, progress, say)
     return run
 
 
-def _train(run: Run, source: GraphSource, evaluate: bool, progress: bool, say: Callable[[str], None]) -> None:
+def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None]) -> None:
     """Train, save, evaluate, and put the result in the run and its folder."""
     device = torch.device(run.config["device"])
     run.model.to(device)
@@ -101,6 +103,7 @@ def _train(run: Run, source: GraphSource, evaluate: bool, progress: bool, say: C
         torch.cuda.reset_peak_memory_stats(device)
     checkpoint = None if run.folder is None else Checkpoint(run.folder)
     try:
+        source = run.source(run.graphs())
         position = fit(run.model, source, run.recipe, device=device, checkpoint=checkpoint, progress=progress)
     except Interrupted as error:
         raise Interrupted(f"{error}: go on with structmae pretrain --out {run.folder} --resume") from None
@@ -108,14 +111,19 @@ def _train(run: Run, source: GraphSource, evaluate: bool, progress: bool, say: C
     if run.folder is not None:
         save_weights(run.folder / "model.safetensors", run.model)
     if evaluate:
-        try:
-            run.result["evaluation"] = run.evaluate()
-        except StructmaeError as error:
-            run.result["evaluation_note"] = f"no evaluation: {error}"
-            say(run.result["evaluation_note"])
+        _evaluate(run, say)
     if checkpoint is not None and run.folder is not None:
         write_json(run.folder / "result.json", run.result)
         checkpoint.state.unlink(missing_ok=True)
+
+
+def _evaluate(run: Run, say: Callable[[str], None]) -> None:
+    """The evaluation into the run's result, or the reason why there is none."""
+    try:
+        run.evaluate()
+    except StructmaeError as error:
+        run.result["evaluation_note"] = f"no evaluation: {error}"
+        say(run.result["evaluation_note"])
 
 
 def _reopen(
@@ -124,10 +132,10 @@ def _reopen(
     recipe: Any,
     asked: Mapping[str, Any],
     nodes: Any,
-    kind: Literal["graph"] | None,
+    kind: Literal["graph", "series"] | None,
     device: str,
     threads: int | None,
-) -> tuple[Run, GraphSource]:
+) -> Run:
     """The run in `folder`, after making sure that no option given again differs from what it was started with."""
     config = read_config(folder)
     stored = from_tree(config["recipe"])
@@ -136,6 +144,8 @@ def _reopen(
         differ = [(key, before[key], after.get(key)) for key in before if before[key] != after.get(key)]
     else:
         differ = changes(stored, None if recipe is None else str(recipe), asked)
+        if recipe is not None and str(recipe) != config["asked"]:
+            differ.append(("recipe", config["asked"], str(recipe)))
     if device != "auto" and device != config["device"]:
         differ.append(("device", config["device"], device))
     if threads is not None and threads != config["threads"]:
@@ -143,7 +153,9 @@ def _reopen(
     spec = config["data"]["spec"]
     if data is None and not spec:
         raise StructmaeError(f"{folder} was made of an object in memory: pass the data to go on")
-    graphs = _load(data if data is not None else spec["data"], stored.data, nodes or spec.get("nodes"), kind)
+    modality = registry.get("modality", stored.modality)
+    where = spec["data"] if data is None else data
+    graphs = modality.load(where, stored.data, nodes=nodes or spec.get("nodes"), kind=kind or spec.get("kind"))
     if graphs.name != config["data"]["name"]:
         differ.append(("data", config["data"]["name"], graphs.name))
     elif graphs.fingerprint() != config["data"]["fingerprint"]:
@@ -152,26 +164,13 @@ def _reopen(
         what = ", ".join(f"{key} was {before}, now {after}" for key, before, after in differ)
         raise StructmaeError(f"{folder} cannot go on with other options: {what}. Leave them out, or start a new run")
     if (folder / "result.json").exists():
-        run = load(folder, device=config["device"])
+        run = load(folder)
         run._graphs = graphs
     else:
-        run = Run(stored, build(stored, NodeTokenizer.fit(graphs, stored)), config, graphs)
+        _device(config["device"])
+        run = Run(stored, build(stored, modality.fit(graphs, stored)), config, graphs)
         run.folder = folder
-    return run, GraphSource(graphs, run.model.encoder.tokenizer, torch.device(config["device"]))
-
-
-def _load(data: Any, options: DataOptions, nodes: Any, kind: Literal["graph"] | None) -> Graphs:
-    return structures.load(data, nodes=nodes, kind=kind, **asdict(options))
-
-
-def _default_data(recipe: Any) -> str:
-    return resolve(recipe).default_data
-
-
-def _describe(graphs: Graphs) -> str:
-    shape = f"{graphs.num_nodes} nodes, {graphs.num_edges} edges both ways, {graphs.x.shape[1]} features"
-    several = f"{graphs.num_items} graphs, " if graphs.level == "graph" else ""
-    return f"{graphs.name}: {several}{shape}"
+    return run
 
 
 def _device(name: str) -> torch.device:

@@ -246,7 +246,7 @@ def from_tree(about: Mapping[str, Any]) -> Recipe:
 def _check_together(recipe: Recipe) -> None:
     """Rules between options."""
     mask, encoder = recipe.mask, recipe.encoder
-    if mask.random + mask.keep > 1:
+    if mask.random + mask.keep > 1 + 1e-9:
         raise UsageError(
             f"mask.random={mask.random} and mask.keep={mask.keep}: shares of one whole, so at most 1 together"
         )
@@ -316,8 +316,8 @@ def _checked(key: str, value: Any, kind: Any, rule: Mapping[str, Any]) -> Any:
     bounds = [name for name in _BOUNDS if name in rule]
     finite = kind is not float or math.isfinite(value)
     if not (finite and all(_BOUNDS[name][1](value, rule[name]) for name in bounds)):
-        wanted = " and ".join(f"{_BOUNDS[name][0]} {rule[name]:g}" for name in bounds) or "finite"
-        raise UsageError(f"{key}={given} is out of range: {rule['why']}; it must be {wanted}")
+        wanted = " and ".join(f"{_BOUNDS[name][0]} {rule[name]}" for name in bounds) or "finite"
+        raise UsageError(f"{key}={given} is out of range: it must be {wanted} ({rule['why']})")
     return value
 
 

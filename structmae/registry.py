@@ -1,6 +1,7 @@
 """Parts by name: the built-in ones, imported when first asked for, and those a person registers.
 
-A recipe names its parts ("gat", "sce"); this table says which code a name stands for. Nothing heavy is imported until
+A recipe names its parts ("gat", "sce"); a modality and a task are modules with the functions of the built-in ones.
+This table says which code a name stands for. Nothing heavy is imported until
 `get`. A checkpoint holds names only, so loading a run never runs code that came with it.
 """
 
@@ -25,9 +26,12 @@ _PARTS: dict[str, dict[str, Any]] = {
         "sce": "structmae.objectives:scaled_cosine",
         "mse": "structmae.objectives:mse",
     },
+    "modality": {
+        "graph": "structmae.graph",
+    },
     "task": {
-        "node_classification": "structmae.evaluate.node_classification:evaluate",
-        "graph_classification": "structmae.evaluate.graph_classification:evaluate",
+        "node_classification": "structmae.evaluate.node_classification",
+        "graph_classification": "structmae.evaluate.graph_classification",
     },
 }
 
@@ -37,11 +41,13 @@ def near(word: str, words: list[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(word.lower(), words, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(words)}"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are {', '.join(words)}" if len(words) <= 12 else "`structmae recipes NAME` lists them all"
 
 
 def names(kind: str) -> list[str]:
-    """Names of the parts of one kind: "recipe", "layer", "loss" or "task"."""
+    """Names of the parts of one kind: "recipe", "layer", "loss", "modality" or "task"."""
     if kind not in _PARTS:
         raise UsageError(f"unknown kind of part {kind!r}: {near(kind, list(_PARTS))}")
     return list(_PARTS[kind])
@@ -60,7 +66,8 @@ def get(kind: str, name: str) -> Any:
     part = _PARTS[kind][name]
     if isinstance(part, str):
         module, _, attribute = part.partition(":")
-        part = _PARTS[kind][name] = getattr(import_module(module), attribute)
+        loaded = import_module(module)
+        part = _PARTS[kind][name] = getattr(loaded, attribute) if attribute else loaded
     return part
 
 

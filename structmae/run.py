@@ -4,7 +4,6 @@ import html
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmae import data as structures
 from structmae import registry
 from structmae.checkpoint import SCHEMA, claim, load_weights, read_json, save_weights, write_json
 from structmae.data import Graphs
-from structmae.errors import StructmaeError, UsageError
-from structmae.evaluate.arms import arms, embed
+from structmae.errors import StructmaeError
+from structmae.evaluate.arms import embed
 from structmae.model import MaskedAutoencoder
 from structmae.nn.base import Encoder
 from structmae.nn.build import build_encoder
 from structmae.recipe import Recipe, from_tree
-from structmae.tokens.graph import GraphSource, NodeTokenizer
+from structmae.tokens import Source
 from structmae.train import Position
 
 
@@ -49,23 +47,23 @@ class Run:
         """`data`, read as the run's own data was (columns, categories, directions); without it the run's own data.
 
         Raises StructmaeError where that was an object in memory, or is no longer what it was."""
-        options = asdict(self.recipe.data)
+        options, spec = self.recipe.data, self.config["data"]["spec"]
         if data is not None:
-            schema = structures.Schema.from_json(self.config["data"]["schema"])
-            return structures.load(data, nodes=nodes, schema=schema, **options)
+            known, kind = self.config["data"]["schema"], spec.get("kind")
+            loaded: Graphs = self.modality.load_like(data, options, known, self.encoder, nodes=nodes, kind=kind)
+            return loaded
         if self._graphs is None:
-            spec = self.config["data"]["spec"]
             if not spec:
                 raise StructmaeError("this run was made of an object in memory: pass the data")
-            self._graphs = structures.load(spec["data"], nodes=spec.get("nodes"), **options)
-            if self._graphs.fingerprint() != self.config["data"]["fingerprint"]:
-                self._graphs = None
+            found: Graphs = self.modality.load(spec["data"], options, nodes=spec.get("nodes"), kind=spec.get("kind"))
+            if found.fingerprint() != self.config["data"]["fingerprint"]:
                 raise StructmaeError(f"{spec['data']} has changed since this run was made of it: name the data to use")
+            self._graphs = found
         return self._graphs
 
     def embed(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Tensor:
         """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where it pools, on the CPU."""
-        return embed(self.encoder, self._source(self.graphs(data, nodes)))
+        return embed(self.encoder, self.source(self.graphs(data, nodes)))
 
     def evaluate(self, data: Any = None, *, task: str | None = None) -> dict[str, Any]:
         """The evaluation object: the encoder beside its random initialisation, raw and propagated features. That of the
@@ -75,22 +73,11 @@ class Run:
         Raises StructmaeError where the data has no labels to score.
         """
         graphs = self.graphs(data)
-        task = task or f"{graphs.level}_classification"
-        score = registry.get("task", task)
-        wanted = task.partition("_")[0]
-        if wanted in ("node", "graph") and wanted != graphs.level:
-            raise UsageError(
-                f"task {task!r}: {graphs.name} has {graphs.level} labels, so {graphs.level}_classification"
-            )
-        if graphs.y is None:
-            raise StructmaeError(f"{graphs.name} has no labels, so there is nothing to evaluate on")
-        pool = self.recipe.encoder.pool
-        if wanted == "node" and pool != "none":
-            raise UsageError(f"encoder.pool={pool} gives one vector a graph: set encoder.pool=none for {task}")
-        if wanted == "graph" and pool == "none":
-            raise UsageError(f"encoder.pool=none gives one vector a node: set encoder.pool=mean for {task}")
-        features = arms(self.model.encoder, self.initial_encoder(), self._source(graphs), pool=pool)
-        scored: dict[str, Any] = score(features, graphs, self.recipe)
+        part = registry.get("task", task or f"{graphs.level}_classification")
+        part.check(graphs, self.recipe)
+        scored: dict[str, Any] = part.evaluate(
+            self.encoder, self.initial_encoder(), self.source(graphs), graphs, self.recipe
+        )
         if data is None and self.result:
             self.result["evaluation"] = scored
         return scored
@@ -111,8 +98,15 @@ class Run:
         save_weights(folder / "model.safetensors", self.model)
         write_json(folder / "result.json", self.result)
 
-    def _source(self, graphs: Graphs) -> GraphSource:
-        return GraphSource(graphs, self.model.encoder.tokenizer, self.device)
+    def source(self, graphs: Graphs) -> Source:
+        """Batches of data, as tokens."""
+        made: Source = self.modality.source(graphs, self.encoder.tokenizer, self.device)
+        return made
+
+    @property
+    def modality(self) -> Any:
+        """What knows the recipe's kind of data: see `structmae.graph`."""
+        return registry.get("modality", self.recipe.modality)
 
     @property
     def device(self) -> torch.device:
@@ -191,9 +185,7 @@ def _from_folder(folder: Path, graphs: Graphs | None = None) -> Run:
     return run
 
 
-def describe(
-    recipe: Recipe, graphs: Graphs, tokenizer: NodeTokenizer, device: torch.device, threads: int
-) -> dict[str, Any]:
+def describe(recipe: Recipe, graphs: Graphs, tokenizer: Any, device: torch.device, threads: int) -> dict[str, Any]:
     """What config.json says."""
     about = {
         key: value for key, value in recipe.describe().items() if key not in ("sizes", "overrides", "default_data")

@@ -75,8 +75,11 @@ def test_pretrain_evaluate_embed(capsys, tmp_path, monkeypatch):
     assert np.array_equal(pd.read_parquet("z.parquet").filter(regex="^e").to_numpy(), vectors)
     assert main(["pretrain", "--data", "karate", *FAST, "--no-eval", "--json", "--out", "other"]) == 0
     assert json.loads(capsys.readouterr().out)["evaluation"] is None
-    assert main(["pretrain", "--out", "other", "--resume", "--json", *FAST, "--data", "karate"]) == 0
+    again = ["pretrain", "--out", "other", "--resume", "--json", *FAST, "--data", "karate"]
+    assert main([*again, "--no-eval"]) == 0
     assert json.loads(capsys.readouterr().out)["evaluation"] is None
+    assert main(again) == 0
+    assert json.loads(capsys.readouterr().out)["evaluation"] is not None
     assert "train.epochs was 2, now 3" in fails(
         capsys, 1, "pretrain", "--out", "other", "--resume", "--set", "train.epochs=3"
     )
@@ -129,6 +132,9 @@ def test_a_table_of_ones_own(capsys, tmp_path, monkeypatch):
         (1, ["pretrain", "--data", "missing.csv"], "no such file"),
         (1, ["pretrain", "--recipe", "missing.toml"], "missing.toml"),
         (1, ["pretrain", "--import", "missing.py"], "missing.py"),
+        (1, ["pretrain", "--kind", "series"], "reads graphs only"),
+        (2, ["pretrain", "--data", "karate", "--set", "encoder.pool=mean"], "encoder.pool=none"),
+        (2, ["pretrain", "--data", "karate", "--set", "foo.bar=1"], "structmae recipes"),
         (1, ["pretrain", "--data", "karate", "--out", "/dev/null/run"], "cannot be written"),
         (1, ["evaluate", "nothing"], "not a run"),
         (1, ["embed", "nothing", "--out", "z.npy"], "not a run"),
@@ -150,7 +156,9 @@ def test_bad_input_is_one_clear_line(capsys, tmp_path, monkeypatch, code, argume
         ("src,dst\na,b\n", "id,f\na,1.5\nb,nan\n", "f"),
         ("src,dst\na,b\n", "id,f\na,1.5\nb,inf\n", "f"),
         ("src,dst\n", None, "no node"),
-        ("first,second\na,b\n", None, "src"),
+        ("first,second\na,b\n", None, "--kind graph"),
+        ("src;dst\na;b\n", None, "commas"),
+        ("date,load\n2020-01-01,3\n", None, "time series"),
         ("", None, "edges.csv"),
     ],
 )
@@ -222,6 +230,28 @@ def test_imported_parts_work_from_the_command_line(capsys, tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "--import" in run("evaluate", out).stderr
     assert run("evaluate", out, "--import", part).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def f(:\n", "line 1: SyntaxError"),
+        ("import nosuchmodule\n", "line 1: ModuleNotFoundError"),
+        ("1 / 0\n", "line 1"),
+    ],
+)
+def test_a_broken_import_is_one_clear_line(capsys, tmp_path, text, words):
+    (tmp_path / "part.py").write_text(text)
+    assert words in fails(capsys, 1, "pretrain", "--import", tmp_path / "part.py")
+
+
+def test_kind_says_that_a_table_is_a_graph(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.csv").write_text("ann,bob,weight\na,b,1\nb,c,2\n")
+    assert main(["pretrain", "--data", "pairs.csv", "--kind", "graph", *FAST, "--out", "r", "--json"]) == 0
+    assert "first two columns, ann and bob" in capsys.readouterr().err
+    assert main(["embed", "r", "--out", "z.npy"]) == 0
+    assert np.load("z.npy").shape == (3, 8)
 
 
 LONG = [

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structmae import resolve
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
 from structmae.masking import Act, Spec, draw, layout, to_torch
 from structmae.model import hide
 from structmae.run import build
@@ -92,6 +92,12 @@ def test_counts_are_exact_for_each_graph_of_a_batch(molecules, ratio, visit, ord
     for count, size in zip(counts.tolist(), tokens["node"].ptr.diff().tolist(), strict=True):
         expected = int(ratio * size + 0.5 + 1e-9)
         assert count == (size if ratio == 1 else min(max(expected, 1), size - 1))
+
+
+def test_dropped_tokens_are_refused_rather_than_leaked():
+    plan = draw(layout([0, 10]), Spec(ratio=0.5, act="drop"), seed=0, visit=0)
+    with pytest.raises(UsageError, match="drop"):
+        hide(torch.randn(10, 2), to_torch(plan), torch.zeros(1, 2))
 
 
 def test_two_heads_add_up(karate, tmp_path):

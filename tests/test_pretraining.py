@@ -40,6 +40,7 @@ def test_resume_of_a_finished_run_gives_its_result(tmp_path, tiny):
         ({"seed": 5}, "train.seed was 0, now 5"),
         ({"data": "citations"}, "data was karate, now citations"),
         ({"threads": 7}, "threads was"),
+        ({"recipe": "mine.toml"}, "recipe"),
         ({"settings": {"size": "published"}}, "size was tiny, now published"),
     ],
 )

@@ -160,3 +160,20 @@ def test_weights_of_another_model_are_refused(run, tmp_path, molecules, tiny):
     shutil.copy(other.folder / "model.safetensors", folder / "model.safetensors")
     with pytest.raises(StructmaeError, match="another model"):
         structmae.load(folder)
+
+
+def test_one_hot_node_labels_are_read_as_the_categories_they_are(molecules, tiny):
+    """TU sets hold categories here and one-hot rows in PyTorch Geometric: the encoder takes both."""
+    run = structmae.pretrain(molecules, settings=tiny, progress=False)
+    one_hot = torch.nn.functional.one_hot(molecules.x[:, 0].long(), 3).float()
+    batch = torch.repeat_interleave(torch.arange(6), molecules.ptr.diff())
+    with torch.no_grad():
+        torch.testing.assert_close(run.encoder(one_hot, molecules.edge_index, batch=batch), run.embed())
+    first = slice(0, int(molecules.ptr[1]))
+    edges = molecules.edge_index[:, molecules.edge_index[0] < first.stop]
+    torch.testing.assert_close(run.embed([Data(x=one_hot[first], edge_index=edges)] * 2)[0], run.embed()[0])
+
+
+def test_edge_attributes_that_nobody_reads_may_be_there(karate, run):
+    data = Data(x=karate.x, edge_index=karate.edge_index, edge_attr=torch.rand(karate.num_edges, 3))
+    assert torch.equal(run.embed(data), run.embed())

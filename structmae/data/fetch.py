@@ -116,10 +116,19 @@ def _download(url: str, path: Path, card: Card) -> None:
     except (urllib.error.URLError, TimeoutError, http.client.HTTPException, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise StructmaeError(
-            f"{card.name}: cannot reach {url} ({reason}), and no file of it is here.\n{_by_hand(card)}"
+            f"{card.name}: cannot reach {url} ({reason}), and {_missing(card)}.\n{_by_hand(card)}"
         ) from None
     if expected is not None and size != int(expected):
         raise StructmaeError(f"{url}: the connection ended after {size} of {expected} bytes. Try again.")
+
+
+def _missing(card: Card) -> str:
+    """What is not here: all of the set, or the files that a folder lacks."""
+    for root in (data_root(), cache_root()):
+        folder = None if root is None else root / card.folder
+        if folder is not None and folder.is_dir():
+            return f"{folder} lacks {', '.join(name for name in needed_files(card) if not (folder / name).is_file())}"
+    return "no file of it is here"
 
 
 def _by_hand(card: Card) -> str:

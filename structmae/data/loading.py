@@ -35,7 +35,8 @@ def load(
             `.pt` file with a saved PyG `Data` or a list of them; an edge table `.csv` or `.parquet`; a folder with
             edges.csv and perhaps nodes.csv (or .parquet); a PyG `Data`, a sequence or a dataset of them; or `Graphs`.
         nodes: the node table that goes with an edge table.
-        kind: "graph" says that a table is one; this version reads nothing else.
+        kind: "graph" says that a table is one, with its ends in the first two columns if none is named so; this
+            version reads nothing else.
         undirected: whether every edge gets its reverse.
         categorical: which whole-number columns of a node table are categories: "auto" (3 to 32 distinct values),
             "none", or the names, as a sequence or with commas. Text and bool columns always are, but for names given.
@@ -76,13 +77,15 @@ def load(
             catalog.resolve(text)  # raises, with the near misses
         path = Path(text).expanduser()
         node_path = None if nodes is None else Path(nodes).expanduser()
-        graphs = build(_by_path(path, node_path, categorical, schema), undirected=undirected, schema=schema)
+        graphs = build(_by_path(path, node_path, categorical, schema, kind), undirected=undirected, schema=schema)
         spec = {"data": str(path.resolve()), "nodes": None if node_path is None else str(node_path.resolve())}
     # Only what differs from the default: `load(**spec)` reads the same graphs again.
     if not undirected:
         spec["undirected"] = False
     if categorical != "auto":
         spec["categorical"] = categorical if isinstance(categorical, str) else list(categorical)
+    if kind is not None:
+        spec["kind"] = kind
     return replace(graphs, spec=spec)
 
 
@@ -123,7 +126,9 @@ def _published(card: Card, schema: Schema | None) -> Draft:
     return raw.read_tu(folder, card.prefix, card.name, schema)
 
 
-def _by_path(path: Path, nodes: Path | None, categorical: str | Sequence[str], schema: Schema | None) -> Draft:
+def _by_path(
+    path: Path, nodes: Path | None, categorical: str | Sequence[str], schema: Schema | None, kind: str | None
+) -> Draft:
     if not path.exists():
         raise StructmaeError(f"{path}: no such file. Give an edge table, a .pt file, or a name of `structmae data`.")
     if nodes is not None and not nodes.is_file():
@@ -136,4 +141,4 @@ def _by_path(path: Path, nodes: Path | None, categorical: str | Sequence[str], s
         return from_file(path, schema)
     from structmae.data.tables import from_tables
 
-    return from_tables(path, nodes, categorical, schema)
+    return from_tables(path, nodes, categorical, schema, kind)

@@ -22,13 +22,16 @@ _PARTS = {"train": "train", "val": "validation", "valid": "validation", "validat
 _DATES = {"date", "time", "datetime", "timestamp", "ds"}
 
 
-def from_tables(path: Path, nodes: Path | None, categorical: str | Sequence[str], schema: Schema | None) -> Draft:
+def from_tables(
+    path: Path, nodes: Path | None, categorical: str | Sequence[str], schema: Schema | None, kind: str | None = None
+) -> Draft:
     """The draft of an edge table with columns src,dst (or source,target), and of its node table if there is one.
 
-    Further columns of the edge table are numbers and become `edge_attr`. The node table has id, features, and perhaps
-    label and split (train, validation, test, or blank). Its row order is the node order; without it the nodes are the
-    sorted ids of the edge table. A folder holds edges.csv and perhaps nodes.csv (or .parquet). Column names of
-    structure are read without regard to case; ids are compared as text, with 3 and 3.0 the same.
+    With kind "graph" a table without such columns has its ends in its first two. Further columns of the edge table are
+    numbers and become `edge_attr`. The node table has id, features, and perhaps label and split (train, validation,
+    test, or blank). Its row order is the node order; without it the nodes are the sorted ids of the edge table. A
+    folder holds edges.csv and perhaps nodes.csv (or .parquet). Column names of structure are read without regard to
+    case; ids are compared as text, with 3 and 3.0 the same.
 
     Raises:
         StructmaeError: a table that cannot be read or is no graph, an id that is missing, repeated or unknown, a cell
@@ -38,7 +41,13 @@ def from_tables(path: Path, nodes: Path | None, categorical: str | Sequence[str]
     if folder is not None:
         path, nodes = _in_folder(folder, nodes)
     edge_table = TableFile.read(path, ("src", "dst", "source", "target"))
-    first, second = _end_columns(edge_table)
+    notes: list[str] = []
+    if kind == "graph" and not _named_ends(edge_table) and edge_table.frame.shape[1] >= 2:
+        first, second = (str(name).strip().lower() for name in edge_table.frame.columns[:2])
+        edge_table = TableFile.read(path, (first, second))
+        notes.append(f"kind graph: the first two columns, {first} and {second}, are the ends of the edges")
+    else:
+        first, second = _end_columns(edge_table)
     source, target = _ids(edge_table, first), _ids(edge_table, second)
     node_table = None if nodes is None else TableFile.read(nodes, ("id", "label", "split"))
     ids = _sorted_ids(source + target) if node_table is None else _node_ids(node_table)
@@ -53,6 +62,7 @@ def from_tables(path: Path, nodes: Path | None, categorical: str | Sequence[str]
         edge_attr=_edge_columns(edge_table),
         ids=_as_given(ids),
         where=str(path if nodes is None else nodes),
+        notes=notes,
     )
     if node_table is not None:
         _fill_nodes(draft, node_table, ids, categorical, schema)
@@ -71,11 +81,14 @@ def _in_folder(folder: Path, nodes: Path | None) -> tuple[Path, Path | None]:
     return edges, nodes if nodes is not None else one("nodes")
 
 
+def _named_ends(table: TableFile) -> tuple[str, str] | None:
+    return next((ends for ends in _ENDS if all(end in table.special for end in ends)), None)
+
+
 def _end_columns(table: TableFile) -> tuple[str, str]:
     """Which of the pairs of columns holds the ends of the edges."""
-    for first, second in _ENDS:
-        if first in table.special and second in table.special:
-            return first, second
+    if named := _named_ends(table):
+        return named
     names = [str(name) for name in table.frame.columns]
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     lowered = {name.lower() for name in names}
@@ -84,8 +97,11 @@ def _end_columns(table: TableFile) -> tuple[str, str]:
             f"{table.path}: columns are {shown}: this looks like time series, and this version reads graphs only. "
             "A graph's edge table has src,dst."
         )
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise StructmaeError(f"{table.path}: one column, {names[0]!r}: save the table with commas between the cells.")
     raise StructmaeError(
-        f"{table.path}: kind unclear: columns are {shown}; a graph's edge table has src,dst (or source,target)."
+        f"{table.path}: kind unclear: columns are {shown}; a graph's edge table has src,dst (or source,target), or say "
+        "--kind graph for ends in the first two."
     )
 
 

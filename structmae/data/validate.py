@@ -72,6 +72,9 @@ def build(draft: Draft, *, undirected: bool = True, schema: Schema | None = None
 
     own = draft.schema or Schema(width=0 if draft.x is None else draft.x.size(1))
     x, own = _features(draft, own, schema, edge_index, notes)
+    if schema is not None and schema.edge_width == 0 and edge_attr is not None:
+        notes.append("edge columns ignored: the model reads none")
+        edge_attr = None
     edge_width = 0 if edge_attr is None else edge_attr.size(1)
     if schema is not None and schema.edge_width != edge_width:
         raise StructmaeError(
@@ -215,6 +218,9 @@ def _features(
         raise StructmaeError(
             f"{draft.label}: x has {x.size(0)} rows for {draft.num_nodes} nodes; it must have one a node."
         )
+    only = schema.categories.get(0, ()) if schema is not None and schema.width == 1 else ()
+    if len(only) == x.size(1) > 1 and bool((x.sum(1) == 1).all() & ((x == 0) | (x == 1)).all()):
+        x = x.argmax(1, keepdim=True).float()  # one-hot, as PyTorch Geometric gives the node labels of TU sets
     if schema is not None and schema.width != x.size(1):
         raise StructmaeError(
             f"{draft.label}: nodes have {x.size(1)} feature columns, the model was trained with {schema.width}. "

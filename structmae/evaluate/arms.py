@@ -7,7 +7,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from structmae.nn.base import Encoder
 from structmae.nn.gnn import pooled
-from structmae.tokens import TokenSet
+from structmae.tokens import Source, TokenSet
 from structmae.tokens.graph import GraphSource
 
 ARMS = ("pretrained", "random_init", "raw_features", "propagated_features")
@@ -28,7 +28,7 @@ def propagate(tokens: TokenSet, hops: int = HOPS) -> Float[Tensor, "tokens width
     return values
 
 
-def embed(encoder: Encoder, source: GraphSource, *, at_once: int = 256) -> Float[Tensor, "rows width"]:
+def embed(encoder: Encoder, source: Source, *, at_once: int = 256) -> Float[Tensor, "rows width"]:
     """The encoder's vectors of every token, or of every item where it pools, in order, on the CPU."""
     training = encoder.training
     encoder.eval()

@@ -10,21 +10,39 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from structmae.data import Graphs
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
+from structmae.evaluate.arms import arms
+from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
+from structmae.tokens.graph import GraphSource
 
 FOLDS = 10
 COSTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
-def evaluate(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
+def check(graphs: Graphs, recipe: Recipe) -> None:
+    """Raises StructmaeError where the graphs have no labels to score, UsageError where the task does not fit."""
+    if graphs.level != "graph":
+        raise UsageError(f"graph_classification: {graphs.name} has node labels; the task is node_classification")
+    if graphs.y is None:
+        raise StructmaeError(f"{graphs.name} has no labels, so there is nothing to evaluate on")
+    if recipe.encoder.pool == "none":
+        raise UsageError("encoder.pool=none gives one vector a node: set encoder.pool=mean for graph_classification")
+
+
+def evaluate(encoder: Encoder, initial: Encoder, source: GraphSource, graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
+    """The evaluation of `encoder` beside `initial`, the same before training, and plain features: see `arms`."""
+    check(graphs, recipe)
+    return score(arms(encoder, initial, source, pool=recipe.encoder.pool), graphs, recipe)
+
+
+def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
     """Mean accuracy over stratified folds, shuffled by `train.seed`, for each arm of `features` (G, width).
 
     An RBF machine; its C is chosen inside the training folds (five-fold), its gamma is 1 / (width x variance) of the
     training rows. Raises StructmaeError where there are too few labelled graphs.
     """
-    if graphs.y is None or graphs.level != "graph":
-        raise StructmaeError(f"graph_classification needs graph labels, and {graphs.name} has none")
+    assert graphs.y is not None
     labelled = np.flatnonzero(graphs.y.numpy() >= 0)
     y = graphs.y.numpy()[labelled]
     fewest = int(np.unique(y, return_counts=True)[1].min()) if len(y) else 0

@@ -5,18 +5,36 @@ from typing import Any
 from torch import Tensor
 
 from structmae.data import Graphs
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
+from structmae.evaluate.arms import arms
 from structmae.evaluate.probe import accuracy, fit_probe
+from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
+from structmae.tokens.graph import GraphSource
 
 
-def evaluate(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
-    """Accuracy on the test nodes for each arm of `features` (N, width), read once, after validation has chosen.
+def check(graphs: Graphs, recipe: Recipe) -> None:
+    """Raises StructmaeError where the graph has no labels to score, UsageError where task or recipe don't fit it."""
+    if graphs.level != "node":
+        raise UsageError(f"node_classification: {graphs.name} is a set of graphs; the task is graph_classification")
+    if graphs.y is None:
+        raise StructmaeError(f"{graphs.name} has no labels, so there is nothing to evaluate on")
+    if graphs.split is None:
+        raise StructmaeError(f"{graphs.name} has too few labels, or one class alone: there is no split to score")
+    if recipe.encoder.pool != "none":
+        raise UsageError(f"encoder.pool={recipe.encoder.pool} gives one vector a graph: set encoder.pool=none")
 
-    Raises StructmaeError where the graph has no labels or no test nodes.
-    """
-    if graphs.y is None or graphs.split is None or graphs.level != "node":
-        raise StructmaeError(f"node_classification needs node labels, and {graphs.name} has none")
+
+def evaluate(encoder: Encoder, initial: Encoder, source: GraphSource, graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
+    """The evaluation of `encoder` beside `initial`, the same before training, and plain features: see `arms`."""
+    check(graphs, recipe)
+    return score(arms(encoder, initial, source, pool="none"), graphs, recipe)
+
+
+def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
+    """Accuracy on the test nodes for each arm of `features` (N, width), read once, after validation has chosen."""
+    assert graphs.split is not None
+    assert graphs.y is not None
     train, validation, test = (graphs.split[part] for part in ("train", "validation", "test"))
     if not len(train) or not len(test):
         raise StructmaeError(

@@ -1,14 +1,15 @@
 """What the model asks of an encoder and of a decoder, whatever their tokens are."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
 
+from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """The part that is kept. `width` is that of its latents, `token_widths` (by token set) that of embedded content,
     which is what a mask token replaces; `tokenizer` made the tokens."""
 
@@ -27,6 +28,10 @@ class Encoder(nn.Module):
     @abstractmethod
     def represent(self, tokens: dict[str, TokenSet]) -> Tensor:
         """What a person gets of whole, unmasked tokens: a vector each, or one an item."""
+
+    @abstractmethod
+    def decoder(self, head: HeadOptions, options: EncoderOptions) -> "Decoder":
+        """A decoder that reads this encoder's latents."""
 
 
 class Decoder(nn.Module):

@@ -1,20 +1,18 @@
-"""From a recipe to modules, and from modules to what config.json says of them. The one place that knows modalities."""
+"""From a recipe to modules, by its modality."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from structmae import registry
 from structmae.nn.base import Decoder, Encoder
-from structmae.nn.graph import GraphDecoder, GraphEncoder
 from structmae.recipe import HeadOptions, Recipe
-from structmae.tokens.graph import NodeTokenizer
 
 
 def build_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
-    """The encoder of a recipe over a fitted tokenizer, or over the settings of one (its buffers are then loaded)."""
-    made = NodeTokenizer.from_config(tokenizer) if isinstance(tokenizer, Mapping) else tokenizer
-    return GraphEncoder(recipe.encoder, made)
+    """The encoder of a recipe over a fitted tokenizer, or over the settings of one."""
+    encoder: Encoder = registry.get("modality", recipe.modality).encoder(recipe, tokenizer)
+    return encoder
 
 
-def build_decoder(options: HeadOptions, recipe: Recipe, encoder: Any) -> Decoder:
+def build_decoder(options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Decoder:
     """The decoder of one head over the encoder's latents."""
-    return GraphDecoder(options, recipe.encoder, encoder)
+    return encoder.decoder(options, recipe.encoder)

@@ -67,6 +67,9 @@ class GraphEncoder(Encoder):
     def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         return {"node": self.body(h["node"], tokens["node"].relations["edges"])}
 
+    def decoder(self, head: HeadOptions, options: EncoderOptions) -> "GraphDecoder":
+        return GraphDecoder(head, options, self)
+
 
 class GraphDecoder(Decoder):
     """Latents of the nodes to their features: a dense bridge, then layers over the edges (GraphMAE, section 3.2)."""

@@ -24,7 +24,6 @@ _GIN = {
     "encoder.norm": "batchnorm",
     "encoder.pool": "mean",
     "heads.features.layer": "gin",
-    "tokens.normalize": "none",
     "train.lr": 1.5e-4,
     "train.weight_decay": 0.0,
     "train.schedule": "constant",

@@ -49,8 +49,9 @@ class NodeTokenizer(nn.Module):
         categories = {column: len(values) for column, values in graphs.schema.categories.items()}
         numeric = graphs.x[:, [column for column in range(columns) if column not in categories]]
         if normalize == "auto":
+            # One-hot categories alone leave nothing to normalise.
             sparse = numeric.numel() > 0 and bool((numeric >= 0).all()) and float((numeric == 0).float().mean()) >= 0.5
-            normalize = "row" if sparse else "standard"
+            normalize = "row" if sparse else "standard" if numeric.numel() else "none"
         if normalize == "row" and bool((numeric < 0).any()):
             raise StructmaeError("tokens.normalize=row needs features of 0 or more: set tokens.normalize=standard")
         width = graphs.edge_attr.shape[1] if edge_features and graphs.edge_attr is not None else 0
@@ -84,6 +85,8 @@ class NodeTokenizer(nn.Module):
 
     def values(self, x: Tensor) -> Float[Tensor, "nodes width"]:
         """Token values (N, P) of raw features (N, F). Raises StructmaeError for a wrong width or unknown category."""
+        if x.dim() == 2 and not self.numeric and x.shape[1] == self.width != self.columns:
+            return x.float()  # one-hot already, as PyTorch Geometric gives the node labels of TU sets
         if x.dim() != 2 or x.shape[1] != self.columns:
             raise StructmaeError(f"features of shape {tuple(x.shape)}: this encoder reads (nodes, {self.columns})")
         parts = []

@@ -245,8 +245,9 @@ def test_a_second_table_is_read_by_the_columns_of_the_first(folder: Path) -> Non
         read(folder, nodes="id,size,kind\na,1,x\nb,1,z\nc,1,x\n", schema=schema)
     with pytest.raises(StructmaeError, match="column 'size' of node 'a' is 'big'; the column must hold numbers"):
         read(folder, nodes="id,size,kind\na,big,x\nb,1,x\nc,1,x\n", schema=schema)
-    with pytest.raises(StructmaeError, match="edges have 1 columns, the model was trained with 0"):
-        read(folder, "src,dst,w\na,b,1\n", NODES, schema=schema)
+    weighted = read(folder, "src,dst,w\na,b,1\n", NODES, schema=schema)
+    assert "edge columns ignored: the model reads none" in weighted.notes
+    assert weighted.edge_attr is None
 
 
 def test_whole_numbers_keep_their_codes_in_a_second_table(folder: Path) -> None:

@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 
 from structmae import resolve
 from structmae.errors import StructmaeError
-from structmae.evaluate.graph_classification import COSTS, _cross_validate, evaluate
+from structmae.evaluate.graph_classification import COSTS, _cross_validate, score
 
 
 def test_precomputed_distances_score_as_a_plain_machine_does():
@@ -25,8 +25,8 @@ def test_precomputed_distances_score_as_a_plain_machine_does():
 
 def test_too_few_graphs_are_refused(molecules):
     recipe = resolve("graphmae", level="graph")
-    found = evaluate({"pretrained": torch.randn(6, 3)}, molecules, recipe)
+    found = score({"pretrained": torch.randn(6, 3)}, molecules, recipe)
     assert found["rows"][0]["n"] == 6
     assert len(found["rows"][0]["folds"]) == 3  # three graphs a class
     with pytest.raises(StructmaeError, match="two classes"):
-        evaluate({"pretrained": torch.randn(6, 3)}, replace(molecules, y=torch.zeros(6, dtype=torch.long)), recipe)
+        score({"pretrained": torch.randn(6, 3)}, replace(molecules, y=torch.zeros(6, dtype=torch.long)), recipe)

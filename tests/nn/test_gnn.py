@@ -126,3 +126,23 @@ def test_pooling_is_its_name(how):
         torch.stack([h[:2].max(0).values, h[2:].max(0).values])
     )  # fmt: skip
     assert torch.equal(pooled(h, torch.tensor([0, 0, 1]), 2, how), expected)
+
+
+def test_attention_starts_as_the_papers_code_starts_it():
+    """Xavier normal with the gain of a ReLU: deviation sqrt(2) sqrt(2 / (in + out)) of the dense weight."""
+    conv = encoder_of("gat", width=300, **{"encoder.hidden": 200}).body.layers[0].conv
+    assert float(conv.lin.weight.std()) == pytest.approx((2 * 2 / (300 + 200)) ** 0.5, rel=0.03)
+
+
+def test_a_decoder_has_one_head_an_open_end_and_the_encoders_width_inside():
+    recipe = resolve("graphmae", {"heads.features.layer": "gin"}, level="graph", data="mutag")
+    tokenizer = NodeTokenizer(categories={0: 7}, columns=1, normalize="none", undirected=True, edge_width=0)
+    model = build(recipe, tokenizer)
+    decoder = model.heads["features"].decoder
+    assert [tuple(p.shape) for p in decoder.body.layers[0].conv.nn.parameters() if p.dim() == 2] == [(32, 32), (7, 32)]
+    assert isinstance(decoder.body.ends[0], torch.nn.Identity)
+    assert decoder.bridge.weight.shape == (32, 32)
+    assert decoder.bridge.bias is None
+    attention = build(resolve("graphmae"), tokenizer).heads["features"].decoder.body.layers[0].conv
+    assert attention.heads == 1
+    assert attention.out_channels == 7

@@ -1,0 +1,50 @@
+"""The graph modality: how graphs are read, become tokens and batches, and are described."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from structmae import data as structures
+from structmae.data import Graphs, Schema
+from structmae.nn.base import Encoder
+from structmae.nn.graph import GraphEncoder
+from structmae.recipe import DataOptions, Recipe
+from structmae.tokens.graph import GraphSource, NodeTokenizer
+
+
+def load(data: Any, options: DataOptions, *, nodes: Any = None, kind: Any = None) -> Graphs:
+    """Data as the recipe reads it."""
+    return structures.load(data, nodes=nodes, kind=kind, **asdict(options))
+
+
+def load_like(data: Any, options: DataOptions, schema: Mapping[str, Any], encoder: Encoder, **where: Any) -> Graphs:
+    """Other data, read as the run's own was: the same columns and categories. Edge attributes that the encoder does not
+    read may be there or not."""
+    known = replace(Schema.from_json(dict(schema)), edge_width=encoder.tokenizer.edge_width)
+    return structures.load(data, schema=known, **where, **asdict(options))
+
+
+def fit(graphs: Graphs, recipe: Recipe) -> NodeTokenizer:
+    """The tokenizer, with what it learns of the graphs."""
+    return NodeTokenizer.fit(graphs, recipe)
+
+
+def encoder(recipe: Recipe, tokenizer: NodeTokenizer | Mapping[str, Any]) -> GraphEncoder:
+    """The encoder over a fitted tokenizer, or over the settings of one (its buffers are then loaded)."""
+    made = NodeTokenizer.from_config(tokenizer) if isinstance(tokenizer, Mapping) else tokenizer
+    return GraphEncoder(recipe.encoder, made)
+
+
+def source(graphs: Graphs, tokenizer: NodeTokenizer, device: torch.device) -> GraphSource:
+    """Batches for the training loop."""
+    return GraphSource(graphs, tokenizer, device)
+
+
+def describe(graphs: Graphs, tokenizer: NodeTokenizer) -> str:
+    """One line on what is trained on."""
+    several = f"{graphs.num_items} graphs, " if graphs.level == "graph" else ""
+    edges = f"{graphs.num_edges // 2} undirected edges" if tokenizer.undirected else f"{graphs.num_edges} edges"
+    shape = f"{graphs.num_nodes} nodes, {edges}, {graphs.x.shape[1]} feature columns ({tokenizer.normalize})"
+    return f"{graphs.name}: {several}{shape}"
