@@ -40,7 +40,7 @@ def test_mutag(tmp_path):
 @needs_data
 @pytest.mark.timeout(1200)
 def test_citeseer(tmp_path):
-    """The published settings. Cora's 1500 epochs take twice as long: benchmarks/results/readme.jsonl has a run of it."""
+    """The published settings. Cora takes twice as long: a run of it is in benchmarks/results/readme.jsonl."""
     result = pretrain(tmp_path, "--data", "citeseer", "--seed", "0")
     assert result["evaluation"]["pretrained"] >= 0.72
     assert result["evaluation"]["pretrained"] >= result["evaluation"]["random_init"] + 0.03
