@@ -21,7 +21,7 @@ from definition import Definition
 from tqdm.auto import tqdm
 
 import structmae
-from structmae.cli import Parser
+from structmae.cli import Parser, positive, read_settings
 from structmae.errors import StructmaeError, UsageError
 
 INTERRUPTED = 130  # exit code of the package's own Interrupted, which it takes torch to import
@@ -32,10 +32,10 @@ def parser() -> Parser:
     made = Parser(prog="benchmarks/run.py", description=about, allow_abbrev=False)
     made.add_argument("table", metavar="TABLE", help="a name in benchmarks/definitions, or a .toml file")
     made.add_argument("--only", action="extend", nargs="+", default=[], metavar="TEXT", help=_ONLY)
-    made.add_argument("--seeds", type=_positive, metavar="N", help="seeds 0 to N-1 (as the table says)")
+    made.add_argument("--seeds", type=positive, metavar="N", help="seeds 0 to N-1 (as the table says)")
     made.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=_SET)
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    made.add_argument("--threads", type=_positive, metavar="N", help="of torch and Numba (all cores)")
+    made.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines go (benchmarks/results)")
     made.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     return made
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = definition.read(args.table)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
-        asked = _settings(args.settings)
+        asked = read_settings(args.settings)
         wanted = list(plan(table, args.seeds or table.seeds, asked, args.only, runs))
         with results.writing(path, runs / f"{table.name}.lock"):
             return _run(args, table, path, wanted, asked)
@@ -159,23 +159,6 @@ def _fresh_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):  # Linux only; elsewhere the peak is the process's
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _settings(pairs: list[str]) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key or settings.get(key, value) != value:
-            raise UsageError(f"--set {pair}: write KEY=VALUE, each key once, such as --set mask.ratio=0.6")
-        settings[key] = value
-    return settings
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return value
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def parser() -> Parser:
     pretrain.add_argument("--seed", type=int, metavar="N", help="short for --set train.seed=N")
     pretrain.add_argument("--resume", action="store_true", help="go on with the run in --out")
     pretrain.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    pretrain.add_argument("--threads", type=_positive, metavar="N", help="of torch and Numba (all cores)")
+    pretrain.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
     pretrain.add_argument("--no-eval", action="store_true", help="stop after training")
 
     evaluate = command("evaluate", "score the encoder of a run")
@@ -120,7 +120,7 @@ def _pretrain(args: argparse.Namespace) -> None:
     run = pretrain(
         args.data,
         args.recipe,
-        settings=_settings(args.settings),
+        settings=read_settings(args.settings),
         seed=args.seed,
         out="auto" if args.out is None and not args.resume else args.out,
         resume=args.resume,
@@ -235,7 +235,8 @@ def _table(evaluation: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _settings(pairs: list[str]) -> dict[str, str]:
+def read_settings(pairs: list[str]) -> dict[str, str]:
+    """What `--set KEY=VALUE` says, by key. Raises UsageError for a pair that is none, or a key given two values."""
     settings: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -247,7 +248,8 @@ def _settings(pairs: list[str]) -> dict[str, str]:
     return settings
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A count, as argparse reads one."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
