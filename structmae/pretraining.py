@@ -73,11 +73,11 @@ def pretrain(
         options = data_options(chosen, asked)
         graphs = modality.load(base.default_data if data is None else data, options, nodes=nodes, kind=kind)
         settled = resolve(chosen, asked, data=graphs.card, level=graphs.level)
-        if evaluate and graphs.y is not None:  # what can't be scored as asked is said before the work, not after
-            registry.get("task", f"{graphs.level}_classification").check(graphs, settled)
+        if evaluate:
+            _check_task(graphs, settled)
         tokenizer = modality.fit(graphs, settled)
         config = describe(settled, graphs, tokenizer, _device(device), threads or torch.get_num_threads())
-        config["asked"] = "a Recipe" if isinstance(chosen, Recipe) else str(chosen)
+        config["asked"] = _named(chosen)
         run = Run(settled, build(settled, tokenizer), config, graphs)
         for remark in graphs.notes:
             say(remark)
@@ -143,9 +143,8 @@ def _reopen(
         before, after = stored.settings(), recipe.settings()
         differ = [(key, before[key], after.get(key)) for key in before if before[key] != after.get(key)]
     else:
-        differ = changes(stored, None if recipe is None else str(recipe), asked)
-        if recipe is not None and str(recipe) != config["asked"]:
-            differ.append(("recipe", config["asked"], str(recipe)))
+        other = recipe is not None and _named(recipe) != config["asked"]
+        differ = [("recipe", config["asked"], _named(recipe))] if other else changes(stored, recipe, asked)
     if device != "auto" and device != config["device"]:
         differ.append(("device", config["device"], device))
     if threads is not None and threads != config["threads"]:
@@ -171,6 +170,24 @@ def _reopen(
         run = Run(stored, build(stored, modality.fit(graphs, stored)), config, graphs)
         run.folder = folder
     return run
+
+
+def _check_task(graphs: Any, recipe: Recipe) -> None:
+    """A recipe that can't be scored on this level is refused before the work. Data that can't be (no labels, too few)
+    still trains, and the evaluation says why there is none."""
+    try:
+        registry.get("task", f"{graphs.level}_classification").check(graphs, recipe)
+    except UsageError:
+        raise
+    except StructmaeError:
+        return
+
+
+def _named(recipe: Any) -> str:
+    """What a person called the recipe: its name in the registry's spelling, or its file wherever it is named from."""
+    if isinstance(recipe, Recipe):
+        return "a Recipe"
+    return str(Path(recipe).resolve()) if str(recipe).endswith(".toml") else str(recipe).lower()
 
 
 def _device(name: str) -> torch.device:

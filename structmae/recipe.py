@@ -193,15 +193,9 @@ def data_options(recipe: str | os.PathLike[str] | Recipe, settings: Mapping[str,
 def changes(
     stored: Recipe, recipe: str | os.PathLike[str] | None, settings: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """What options given anew would change in a run's `stored` recipe: (key, stored value, given value)."""
-    given = dict(settings)
-    if recipe is not None:
-        chosen, from_file = (
-            _read(Path(recipe)) if str(recipe).endswith(".toml") else (registry.get("recipe", str(recipe).lower()), {})
-        )
-        if chosen.name != stored.name:
-            return [("recipe", stored.name, chosen.name)]
-        given = {**from_file, **given}
+    """What options given anew, a file or settings, would change in a `stored` recipe: (key, stored, given)."""
+    from_file = _read(Path(recipe))[1] if recipe is not None and str(recipe).endswith(".toml") else {}
+    given = {**from_file, **settings}
     before, after = stored.settings(), _apply(stored, given).settings()
     after["size"] = given.get("size", stored.size)
     return [(key, before[key], after[key]) for key in before if before[key] != after[key]]

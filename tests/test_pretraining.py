@@ -125,6 +125,30 @@ def test_no_labels_trains_and_says_why_there_is_no_evaluation(tmp_path, tiny):
     assert json.loads((tmp_path / "r" / "result.json").read_text()) == run.result
 
 
+def test_too_few_labels_train_and_say_why_there_is_no_evaluation(tmp_path, tiny):
+    data = Data(x=torch.rand(8, 3), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), y=torch.zeros(8, dtype=torch.long))
+    run = start(tmp_path / "r", tiny, data=data, evaluate=True)
+    assert run.result["evaluation"] is None
+    assert "one class" in run.result["evaluation_note"]
+    with pytest.raises(UsageError, match=r"encoder\.pool"):
+        start(tmp_path / "s", {**tiny, "encoder.pool": "sum"}, evaluate=True)
+    assert not (tmp_path / "s").exists()
+
+
+def test_resume_knows_a_recipe_by_its_name_or_file(tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(structmae.resolve("graphmae", {"size": "tiny", **tiny}).to_toml())
+    start("r", {}, recipe="mine.toml")
+    assert start("r", {}, recipe=tmp_path / "mine.toml", resume=True).result
+    with pytest.raises(StructmaeError, match="recipe was"):
+        start("r", {}, recipe="graphmae", resume=True)
+    start("s", tiny, recipe="GraphMAE")
+    assert start("s", tiny, recipe="graphmae", resume=True).result
+    (tmp_path / "mine.toml").write_text(structmae.resolve("graphmae", {**tiny, "train.epochs": 4}).to_toml())
+    with pytest.raises(StructmaeError, match=r"train\.epochs was 3, now 4"):
+        start("r", {}, recipe="mine.toml", resume=True)
+
+
 def test_a_new_folder_never_is_an_old_one(tmp_path):
     assert new_folder("cora", "graphmae", 0, tmp_path).name == "cora-graphmae-0"
     (tmp_path / "cora-graphmae-0").mkdir()
