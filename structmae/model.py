@@ -1,52 +1,42 @@
 """The masked autoencoder: tokens -> plan -> encode -> decode -> loss."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae import registry
-from structmae.errors import UsageError
-from structmae.masking import Act
-from structmae.masking.torch import TorchPlan
+from structmae.masking.torch import TorchPlan, apply
 from structmae.nn.base import Decoder, Encoder
 from structmae.nn.build import build_decoder
 from structmae.recipe import HeadOptions, Recipe
 from structmae.tokens import TokenSet
 
 
-def hide(h: Float[Tensor, "tokens width"], plan: TorchPlan, token: Tensor) -> Float[Tensor, "tokens width"]:
-    """Embedded content with the plan carried out: what the encoder gets where a token is hidden."""
-    if len(plan.with_act(Act.DROP)):
-        raise UsageError("act 'drop' takes tokens out of the row; this encoder reads all of them: use token or zero")
-    out = h.clone()
-    if len(index := plan.with_act(Act.TOKEN)):
-        out = out.index_put((index,), token)
-    if len(index := plan.with_act(Act.ZERO)):
-        out = out.index_fill(0, index, 0.0)
-    if len(index := plan.with_act(Act.RANDOM)):
-        out = out.index_copy(0, index, h[plan.source[plan.act == Act.RANDOM]])
-    return out
-
-
 class Head(nn.Module):
-    """One thing that is rebuilt from the latents of one token set, scored where the plan says."""
+    """One thing that is rebuilt: the content of one token set, scored where the plan says."""
 
     def __init__(self, options: HeadOptions, decoder: Decoder):
         super().__init__()
         self.options, self.decoder, self.loss = options, decoder, registry.get("loss", options.loss)
 
-    def forward(self, latent: Tensor, tokens: TokenSet, plan: TorchPlan) -> Tensor | None:
-        """Mean error over the scored tokens; None where there are none, so that an empty set is never a NaN."""
+    def forward(
+        self,
+        latent: dict[str, Tensor],
+        seen: dict[str, TokenSet],
+        target: TokenSet,
+        plan: TorchPlan,
+        zeroed: Sequence[Tensor | None],
+    ) -> Tensor | None:
+        """Mean error over the scored tokens, and over decodings: one for each entry of `zeroed`, the latents that it is
+        not given. None where nothing is scored, so that an empty set is never a NaN."""
         if not len(plan.scored):
             return None
-        z = self.decoder.bridge(latent)
-        if self.options.remask:
-            z = z.index_fill(0, plan.hidden, 0.0)
-        prediction = self.decoder(z, tokens)[plan.scored]
-        errors: Tensor = self.loss(prediction, tokens.values[plan.scored], self.options.gamma)
-        return errors.mean()
+        wanted = target.values[plan.scored]
+        predictions = [self.decoder(latent, seen, places)[plan.scored] for places in zeroed]
+        errors = [self.loss(prediction, wanted, self.options.gamma).mean() for prediction in predictions]
+        return torch.stack(errors).mean()
 
 
 @dataclass(frozen=True)
@@ -66,21 +56,33 @@ class MaskedAutoencoder(nn.Module):
         self.tokens = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(1, width)) for name, width in encoder.token_widths.items()}
         )
+        # A head whose token set is not made (edges, where none are hidden) has nothing to rebuild.
+        heads = {name: options for name, options in recipe.heads.items() if options.of in encoder.token_widths}
         self.heads = nn.ModuleDict(
-            {name: Head(options, build_decoder(options, recipe, encoder)) for name, options in recipe.heads.items()}
+            {name: Head(options, build_decoder(options, recipe, encoder)) for name, options in heads.items()}
         )
-        self.weights = {name: options.weight for name, options in recipe.heads.items()}
+        self.options = heads
 
-    def forward(self, tokens: dict[str, TokenSet], plans: dict[str, TorchPlan]) -> Losses:
+    def forward(
+        self,
+        tokens: dict[str, TokenSet],
+        plans: dict[str, TorchPlan],
+        remasks: Mapping[str, Sequence[TorchPlan]] | None = None,
+    ) -> Losses:
+        """plans: of each token set; remasks: of each head whose `remask` is "random", one plan a decoding."""
         content = self.encoder.embed(tokens)
-        seen = {name: hide(content[name], plans[name], self.tokens[name]) for name in content}
-        latent = self.encoder.encode(seen, tokens)
+        seen = {name: apply(content[name], plans[name], self.tokens[name]) for name in content}
+        revealed = self.encoder.reveal(seen, tokens)
+        latent = self.encoder.encode(seen, revealed)
+        (places,) = (plans[name].hidden for name in latent)  # of the one set that has latents
         terms: dict[str, Tensor] = {}
         total: Tensor | None = None
-        for name, head in self.heads.items():
-            (of,) = latent  # one token set so far; a head's query names its set once there are more
-            term = head(latent[of], tokens[of], plans[of])
+        for name, options in self.options.items():
+            zeroed: list[Tensor | None] = [places if options.remask == "hidden" else None]
+            if options.remask == "random":
+                zeroed = [plan.hidden for plan in (remasks or {})[name]]
+            term = self.heads[name](latent, revealed, tokens[options.of], plans[options.of], zeroed)
             if term is not None:
                 terms[name] = term
-                total = term * self.weights[name] + (0 if total is None else total)
+                total = term * options.weight + (0 if total is None else total)
         return Losses(total, terms)

@@ -15,6 +15,8 @@ from typing import Any
 
 from structmae import registry
 from structmae.errors import StructmaeError, UsageError
+from structmae.masking.curriculum import SHAPES
+from structmae.masking.strategies import STARTS, STRATEGIES
 
 
 def option(
@@ -56,13 +58,26 @@ class TokenOptions:
 class MaskOptions:
     """What is hidden, and what the encoder gets in its place (the masking layer's own words)."""
 
-    strategy: str = option("uniform", "which tokens", choices=("uniform",))
+    strategy: str = option(
+        "uniform", "which tokens: any, by weights, blocks, spans or random walks", choices=STRATEGIES
+    )
     ratio: float = option(0.5, "share of the tokens of each item; the count is exact", above=0, high=1)
+    edge_ratio: float = option(0.0, "share of the edges whose attributes are hidden, both ways together", low=0, high=1)
     act: str = option("token", "what stands in a hidden place: a learned token, or zeros", choices=("token", "zero"))
     random: float = option(0.0, "share of the hidden that get another token's content instead", low=0, high=1)
     keep: float = option(0.0, "share of the scored that stay as they are", low=0, high=1)
     random_from: str = option("visible", "whose content: of visible tokens, or of any", choices=("visible", "any"))
     scope: str = option("item", "one draw for each item, or one shared by the batch", choices=("item", "batch"))
+    weights: str = option("degree", "of strategy weighted: the scores", choices=("degree", "pagerank", "variance"))
+    power: float = option(1.0, "of strategy weighted: of the scores; below 0 prefers the low ones", low=-16, high=16)
+    length: int = option(3, "of strategies span and walk: mean length of a span, steps of a walk", low=1, high=65536)
+    blocks: int = option(1, "of strategy block: connected balls an item", low=1)
+    start: str = option("node", "of strategy walk: begin at a node, or with an edge", choices=STARTS)
+    curriculum: str = option(
+        "none", "how ratio and power get from first to last over epochs", choices=("none", *SHAPES)
+    )
+    ratio_first: float = option(0.5, "of a curriculum: the ratio it begins with", above=0, high=1)
+    power_first: float = option(1.0, "of a curriculum: the power it begins with", low=-16, high=16)
 
 
 @dataclass(frozen=True)
@@ -86,9 +101,16 @@ class EncoderOptions:
 class HeadOptions:
     """One thing that is rebuilt: a decoder, a target, a loss."""
 
+    of: str = option("node", "what is rebuilt: nodes, or the edges of mask.edge_ratio", choices=("node", "edge"))
     layer: str = option("gat", "the decoder's layer", choices="layer")
     layers: int = option(1, "how many", low=1)
-    remask: bool = option(True, "hidden places are zeroed once more before the decoder (GraphMAE section 3.2)")
+    remask: str = option(
+        "hidden",
+        "nodes zeroed before the decoder: hidden (GraphMAE section 3.2), random (GraphMAE2 section 3.2) or none",
+        choices=("hidden", "random", "none"),
+    )
+    remask_ratio: float = option(0.5, "of remask random: share of the nodes of each item", above=0, high=1)
+    remask_draws: int = option(1, "of remask random: draws a step; the loss is their mean", low=1, high=1024)
     loss: str = option("sce", "objective", choices="loss")
     gamma: float = option(2.0, "exponent of the scaled cosine error; other losses do not read it", low=1)
     weight: float = option(1.0, "in the sum of losses", above=0)
@@ -145,6 +167,11 @@ class Recipe:
     probe: ProbeOptions = ProbeOptions()
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: tuple[Override, ...] = ()
+
+    @property
+    def reads_edges(self) -> bool:
+        """Whether the layers read edge attributes: asked for, or needed since some are hidden and rebuilt."""
+        return self.encoder.edge_features or self.mask.edge_ratio > 0
 
     def settings(self) -> dict[str, Any]:
         """Every option by its dotted key, `{"mask.ratio": 0.5, ...}`; `size` too, without the recipe's descriptions."""
@@ -246,8 +273,15 @@ def _check_together(recipe: Recipe) -> None:
         )
     if encoder.layer == "gat" and encoder.hidden % encoder.heads:
         raise UsageError(f"encoder.hidden={encoder.hidden} must be a multiple of encoder.heads={encoder.heads}")
-    if encoder.edge_features and encoder.layer == "gcn":
-        raise UsageError("encoder.edge_features=true: gcn layers read no edge attributes; set encoder.layer=gat or gin")
+    if recipe.reads_edges and encoder.layer == "gcn":
+        asked = "encoder.edge_features=true" if encoder.edge_features else f"mask.edge_ratio={mask.edge_ratio:g}"
+        raise UsageError(f"{asked}: gcn layers read no edge attributes; set encoder.layer=gat or gin")
+    if mask.edge_ratio > 0 and not any(head.of == "edge" for head in recipe.heads.values()):
+        raise UsageError(
+            f'mask.edge_ratio={mask.edge_ratio:g}: no head rebuilds edges; add one with of = "edge" to the recipe'
+        )
+    if not any(head.of == "node" for head in recipe.heads.values()) and mask.edge_ratio == 0:
+        raise UsageError("the only heads rebuild edges, and mask.edge_ratio=0 hides none: set mask.edge_ratio")
 
 
 def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:

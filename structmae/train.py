@@ -4,20 +4,21 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 from structmae import masking
 from structmae.checkpoint import Checkpoint
 from structmae.errors import StructmaeError
-from structmae.masking.torch import TorchPlan, to_torch
+from structmae.masking.torch import TorchPlan, ahead, to_torch
 from structmae.model import MaskedAutoencoder
-from structmae.recipe import MaskOptions, Recipe, TrainOptions
+from structmae.recipe import HeadOptions, MaskOptions, Recipe, TrainOptions
 from structmae.tokens import Source, TokenSet
 
 
@@ -28,28 +29,77 @@ class Interrupted(StructmaeError):
 
 
 class Planner:
-    """Draws the plan of each token set; the set-up that a set needs is kept for as long as the set lives."""
+    """Draws the plan of each token set; the set-up that a set needs is kept for as long as the set lives.
 
-    def __init__(self, options: MaskOptions, seed: int):
-        self.seed = seed
-        self.spec = masking.Spec(**asdict(options))
+    With a curriculum, ratio and power move from the first epoch's to the last's. Edges are hidden uniformly.
+    """
+
+    def __init__(
+        self, mask: MaskOptions, seed: int, *, epochs: int = 1, heads: Mapping[str, HeadOptions] | None = None
+    ):
+        self.seed, self.epochs, self.mask = seed, epochs, mask
+        shared = {field.name: getattr(mask, field.name) for field in fields(masking.Spec)}
+        self.spec = masking.Spec(**shared)
+        self.edges = replace(self.spec, strategy="uniform", ratio=mask.edge_ratio)
+        self.curriculum: masking.Curriculum | None = None
+        if mask.curriculum != "none":
+            self.curriculum = masking.Curriculum(
+                ratio=(mask.ratio_first, mask.ratio), power=(mask.power_first, mask.power), shape=mask.curriculum
+            )
+        self.heads = {name: head for name, head in (heads or {}).items() if head.remask == "random"}
         self._layouts: WeakKeyDictionary[TokenSet, masking.Layout] = WeakKeyDictionary()
 
     def draw(self, tokens: dict[str, TokenSet], *, visit: int, step: int) -> dict[str, TorchPlan]:
         """A plan for each set: the same for an item whatever batch it comes in (scope batch aside)."""
+        main = self.spec
+        if self.curriculum is not None:
+            main = self.curriculum.at(main, masking.curriculum.progress(min(visit, self.epochs - 1), self.epochs))
         plans = {}
         for index, (name, part) in enumerate(tokens.items()):
-            plan = masking.draw(self._layout(part), self.spec, seed=self.seed, visit=visit, token_set=index, step=step)
+            spec = self.edges if name == "edge" else main
+            plan = masking.draw(self._layout(part), spec, seed=self.seed, visit=visit, token_set=index, step=step)
             plans[name] = to_torch(plan, device=part.values.device)
+        return plans
+
+    def redraw(self, tokens: dict[str, TokenSet], *, visit: int, step: int) -> dict[str, list[TorchPlan]]:
+        """For each head that re-masks at random, `remask_draws` plans of the nodes that its decoder is not given."""
+        node, plans, first = tokens["node"], {}, 0
+        for name, head in self.heads.items():
+            spec = masking.Spec(ratio=head.remask_ratio, act="zero")
+            key: dict[str, Any] = {"seed": self.seed, "visit": visit, "step": step, "purpose": masking.Purpose.REMASK}
+            numbers = range(first, first + head.remask_draws)
+            first += head.remask_draws
+            drawn = [masking.draw(self._layout(node), spec, draw=number, **key) for number in numbers]
+            plans[name] = [to_torch(plan, device=node.values.device) for plan in drawn]
         return plans
 
     def _layout(self, part: TokenSet) -> masking.Layout:
         if part not in self._layouts:
             valid = None if part.valid is None else part.valid.cpu().numpy()
             self._layouts[part] = masking.layout(
-                part.ptr.cpu().numpy(), item_id=part.item_id.cpu().numpy(), valid=valid
+                part.ptr.cpu().numpy(),
+                item_id=part.item_id.cpu().numpy(),
+                valid=valid,
+                **(_surroundings(part, self.mask) if part.relations else {}),
             )
         return self._layouts[part]
+
+
+def _surroundings(part: TokenSet, mask: MaskOptions) -> dict[str, Any]:
+    """What the strategy looks at: neighbours, or weights."""
+    relation, ptr = part.relations["edges"], part.ptr.cpu().numpy()
+    edge_index = relation.edge_index.cpu().numpy()
+    edge_index = edge_index[:, edge_index[0] != edge_index[1]]  # the layers' self-loops lead nowhere
+    if mask.strategy in ("block", "walk"):
+        indptr = np.append(0, np.cumsum(np.bincount(edge_index[1], minlength=len(part))))
+        return {"adjacency": masking.adjacency(indptr, edge_index[0], ptr)}
+    if mask.strategy != "weighted":
+        return {}
+    if mask.weights == "degree":
+        return {"weight": masking.degree(edge_index, len(part))}
+    if mask.weights == "pagerank":
+        return {"weight": masking.pagerank(edge_index, len(part), ptr=ptr)}
+    return {"weight": masking.variance(part.values.cpu().numpy())}
 
 
 @dataclass
@@ -80,7 +130,7 @@ def fit(
     finite.
     """
     options = recipe.train
-    planner = Planner(recipe.mask, options.seed)
+    planner = Planner(recipe.mask, options.seed, epochs=options.epochs, heads=recipe.heads)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
     position = Position()
     cuda = [device] if device.type == "cuda" else []
@@ -137,10 +187,9 @@ def _epoch(
         group["lr"] = lr
     sums: dict[str, float] = {}
     steps = 0
-    for items in _batches(source.num_items, options, position.epoch):
-        tokens = source.batch(items)
-        plans = planner.draw(tokens, visit=position.epoch, step=position.step)
-        losses = model(tokens, plans)
+    first = position.step
+    for tokens, plans, remasks in _prepared(source, planner, options, position.epoch, first):
+        losses = model(tokens, plans, remasks)
         position.step += 1
         if losses.total is None:
             continue
@@ -165,6 +214,35 @@ def _epoch(
     means = {name: total / steps for name, total in sums.items()}
     position.loss_last = means["loss"]
     return {"epoch": position.epoch, "time": round(position.seconds, 4), "lr": lr, **means}
+
+
+def _prepared(
+    source: Source, planner: Planner, options: TrainOptions, epoch: int, first: int
+) -> Iterator[tuple[dict[str, TokenSet], dict[str, TorchPlan], dict[str, list[TorchPlan]]]]:
+    """Each step's tokens and plans. For a GPU they are made, and moved, while the step before runs."""
+
+    def made() -> Iterator[tuple[dict[str, TokenSet], dict[str, TorchPlan], dict[str, list[TorchPlan]]]]:
+        for step, items in enumerate(_batches(source.num_items, options, epoch), first):
+            tokens = source.batch(items)
+            key = {"visit": epoch, "step": step}
+            yield tokens, planner.draw(tokens, **key), planner.redraw(tokens, **key)
+
+    return ahead(made(), ready=_ready) if _on_gpu(source) else made()
+
+
+def _on_gpu(source: Source) -> bool:
+    """Whether the CPU is idle while a step runs."""
+    return source.device.type == "cuda"
+
+
+def _ready(prepared: tuple[dict[str, TokenSet], dict[str, TorchPlan], dict[str, list[TorchPlan]]]) -> None:
+    """Makes the index tensors that a step will ask for."""
+    _, plans, remasks = prepared
+    for plan in plans.values():
+        plan.prepare()
+    for redrawn in remasks.values():
+        for plan in redrawn:
+            plan.prepare("hidden")
 
 
 def _batches(items: int, options: TrainOptions, epoch: int) -> Iterator[torch.Tensor]:

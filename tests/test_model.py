@@ -5,10 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structmae import resolve
-from structmae.errors import StructmaeError, UsageError
-from structmae.masking import Act, Spec, draw, layout, to_torch
-from structmae.model import hide
+from structmae import masking, resolve
+from structmae.errors import StructmaeError
+from structmae.masking import Spec, apply, draw, layout, to_torch
 from structmae.run import build
 from structmae.tokens.graph import GraphSource, NodeTokenizer
 from structmae.train import Planner
@@ -32,7 +31,7 @@ def test_hidden_content_cannot_reach_the_encoder(karate, visit):
     with torch.no_grad():
         latents = [
             model.encoder.encode(
-                {"node": hide(values, plans["node"], model.tokens["node"])},
+                {"node": apply(values, plans["node"], model.tokens["node"])},
                 {"node": replace(tokens["node"], values=values)},
             )["node"]
             for values in (tokens["node"].values, changed)
@@ -47,39 +46,20 @@ def test_the_loss_does_not_see_unscored_nodes(karate, visit, keep):
     tokens = source.everything()
     plan = Planner(recipe.mask, 0).draw(tokens, visit=visit, step=0)["node"]
     head = model.heads["features"]
-    latent = torch.randn(34, 8, generator=torch.Generator().manual_seed(visit))
+    latent = {"node": torch.randn(34, 8, generator=torch.Generator().manual_seed(visit))}
     unscored = torch.ones(34, dtype=torch.bool)
     unscored[plan.scored] = False
     other = tokens["node"].values.clone()
     other[unscored] = 9.0
+
+    def loss(values):
+        return head(latent, tokens, replace(tokens["node"], values=values), plan, [plan.hidden])
+
     with torch.no_grad():
-        assert torch.equal(
-            head(latent, tokens["node"], plan), head(latent, replace(tokens["node"], values=other), plan)
-        )
+        first = loss(tokens["node"].values)
+        assert torch.equal(first, loss(other))
         other[plan.scored[0]] = -torch.arange(34.0)
-        assert not torch.equal(
-            head(latent, tokens["node"], plan), head(latent, replace(tokens["node"], values=other), plan)
-        )
-
-
-def test_hide_does_what_the_plan_says():
-    h = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
-    token = torch.full((1, 3), 7.0)
-    spec = Spec(ratio=0.8, act="zero", random=0.3, keep=0.2, random_from="visible")
-    for act in ("zero", "token"):
-        plan = draw(layout([0, 40]), replace(spec, act=act), seed=1, visit=2)
-        out = hide(h, to_torch(plan), token)
-        expected = h.clone()
-        for position, what, source in zip(plan.scored, plan.act, plan.source, strict=True):
-            match Act(what):
-                case Act.TOKEN:
-                    expected[position] = token
-                case Act.ZERO:
-                    expected[position] = 0
-                case Act.RANDOM:
-                    expected[position] = h[source]
-        assert torch.equal(out, expected)
-        assert len(plan.with_act(Act.KEEP)) > 0
+        assert not torch.equal(first, loss(other))
 
 
 @settings(max_examples=30)
@@ -92,12 +72,6 @@ def test_counts_are_exact_for_each_graph_of_a_batch(molecules, ratio, visit, ord
     for count, size in zip(counts.tolist(), tokens["node"].ptr.diff().tolist(), strict=True):
         expected = int(ratio * size + 0.5 + 1e-9)
         assert count == (size if ratio == 1 else min(max(expected, 1), size - 1))
-
-
-def test_dropped_tokens_are_refused_rather_than_leaked():
-    plan = draw(layout([0, 10]), Spec(ratio=0.5, act="drop"), seed=0, visit=0)
-    with pytest.raises(UsageError, match="drop"):
-        hide(torch.randn(10, 2), to_torch(plan), torch.zeros(1, 2))
 
 
 def test_two_heads_add_up(karate, tmp_path):
@@ -121,20 +95,94 @@ def test_an_empty_plan_has_no_loss(molecules):
     assert losses.terms == {}
 
 
-def test_remask_zeroes_hidden_places_before_the_decoder(karate):
-    recipe, model, source = parts(karate)
+@pytest.mark.parametrize("remask", ["hidden", "random", "none"])
+def test_the_decoder_is_not_given_what_is_remasked(karate, remask):
+    """Other latents there leave every prediction as it is: no latent of a hidden node, or of K draws, gets through."""
+    settings = {"heads.features.remask": remask, "heads.features.remask_draws": 3, "heads.features.remask_ratio": 0.3}
+    recipe, model, source = parts(karate, **settings)
     tokens = source.everything()
-    plan = Planner(recipe.mask, 0).draw(tokens, visit=0, step=0)["node"]
+    planner = Planner(recipe.mask, 0, heads=recipe.heads)
+    plan = planner.draw(tokens, visit=0, step=0)["node"]
+    again = planner.redraw(tokens, visit=0, step=0)
+    assert [len(p.hidden) for p in again.get("features", [])] == ([10] * 3 if remask == "random" else [])
+    places = {"hidden": [plan.hidden], "none": [None], "random": [p.hidden for p in again.get("features", [])]}[remask]
     latent = torch.randn(34, 8)
-    other = latent.clone()
-    other[plan.hidden] = 5.0
-    head = model.heads["features"]
+    decoder = model.heads["features"].decoder
     with torch.no_grad():
-        assert torch.equal(head(latent, tokens["node"], plan), head(other, tokens["node"], plan))
-    _, model, _ = parts(karate, **{"heads.features.remask": False})
-    head = model.heads["features"]
+        for at in places:
+            other = latent.clone()
+            other[torch.arange(34) if at is None else at] += 5.0
+            one, two = decoder({"node": latent}, tokens, at), decoder({"node": other}, tokens, at)
+            assert torch.equal(one, two) == (at is not None)
+        losses = model(tokens, {"node": plan}, again)
+        zeroed = model.heads["features"]
+        content = apply(tokens["node"].values, plan, model.tokens["node"])
+        seen = model.encoder.encode({"node": content}, tokens)
+        singly = [zeroed(seen, tokens, tokens["node"], plan, [at]) for at in places]
+        torch.testing.assert_close(losses.total, torch.stack(singly).mean())
+
+
+def edge_parts(molecules, **settings):
+    return parts(molecules, **{"mask.edge_ratio": 0.4, **settings})
+
+
+@given(visit=st.integers(0, 1000), layer=st.sampled_from(["gat", "gin"]))
+def test_hidden_edge_attributes_reach_neither_encoder_nor_decoder(molecules, visit, layer):
+    """Neither by the edge, nor by its other direction, nor by a self-loop, whose attributes are the others' mean."""
+    recipe, model, source = edge_parts(molecules, **{"encoder.layer": layer, "heads.edges.layer": layer})
+    tokens = source.batch(torch.arange(6))
+    plans = Planner(recipe.mask, 0).draw(tokens, visit=visit, step=0)
+    changed = tokens["edge"].values.clone()
+    changed[plans["edge"].hidden] = torch.randn(len(plans["edge"].hidden), changed.shape[1])
+    outs = []
+    for values in (tokens["edge"].values, changed):
+        edges = tokens["node"].relations["edges"].with_attributes(values)  # the relation holds them as well
+        node = replace(tokens["node"], relations={"edges": edges})
+        given_tokens = {"node": node, "edge": replace(tokens["edge"], values=values)}
+        with torch.no_grad():
+            content = model.encoder.embed(given_tokens)
+            seen = {name: apply(content[name], plans[name], model.tokens[name]) for name in content}
+            revealed = model.encoder.reveal(seen, given_tokens)
+            latent = model.encoder.encode(seen, revealed)
+            outs.append([latent["node"], *(head.decoder(latent, revealed, None) for head in model.heads.values())])
+    assert len(outs[0]) == 3
+    assert all(torch.equal(one, two) for one, two in zip(*outs, strict=True))
+
+
+@given(order=st.permutations(range(6)), visit=st.integers(0, 100))
+def test_edges_are_hidden_exactly_and_both_ways(molecules, order, visit):
+    recipe, model, source = edge_parts(molecules)
+    tokens = source.batch(torch.tensor(order))
+    node, edge = tokens["node"], tokens["edge"]
+    plan = Planner(recipe.mask, 0).draw(tokens, visit=visit, step=0)["edge"]
+    for item, number in enumerate(edge.ptr.diff().tolist()):
+        chosen = ((plan.scored >= edge.ptr[item]) & (plan.scored < edge.ptr[item + 1])).sum()
+        assert chosen == masking.count(0.4, number)
+    relation = node.relations["edges"]
+    source_node, target = relation.edge_index
+    token = relation.token
+    assert torch.equal(token < 0, source_node == target)
+    lower, upper = torch.minimum(source_node, target), torch.maximum(source_node, target)
+    assert torch.equal(edge.ends[:, token[token >= 0]], torch.stack([lower, upper])[:, token >= 0])
+    assert torch.equal(torch.bincount(token[token >= 0]), torch.full((len(edge),), 2))
+    torch.testing.assert_close(relation.attributes, relation.with_attributes(edge.values).attributes)
+    assert "edges" in model(tokens, Planner(recipe.mask, 0).draw(tokens, visit=visit, step=0)).terms
+
+
+def test_the_edge_head_does_not_care_which_end_comes_first(molecules):
+    _recipe, model, source = edge_parts(molecules)
+    tokens = source.batch(torch.arange(6))
+    latent = {"node": torch.randn(len(tokens["node"]), 8)}
+    turned = {**tokens, "edge": replace(tokens["edge"], ends=tokens["edge"].ends.flip(0))}
     with torch.no_grad():
-        assert not torch.equal(head(latent, tokens["node"], plan), head(other, tokens["node"], plan))
+        decoder = model.heads["edges"].decoder
+        torch.testing.assert_close(decoder(latent, tokens, None), decoder(latent, turned, None))
+
+
+def test_without_hidden_edges_there_is_no_edge_head(molecules):
+    _recipe, model, source = parts(molecules, **{"encoder.edge_features": True})
+    assert list(model.heads) == ["features"]
+    assert list(source.batch(torch.arange(2))) == ["node"]
 
 
 def test_seeds_settle_the_weights(karate):

@@ -123,7 +123,7 @@ def test_a_file_may_add_a_head(tmp_path):
     file = tmp_path / "two.toml"
     file.write_text('recipe = "graphmae"\n[heads.again]\nlayer = "gin"\nloss = "mse"\nweight = 0.5\n')
     heads = resolve(file).heads
-    assert set(heads) == {"features", "again"}
+    assert set(heads) == {"features", "edges", "again"}
     assert heads["again"].loss == "mse"
 
 

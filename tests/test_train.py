@@ -146,3 +146,71 @@ def test_the_plan_of_an_item_does_not_depend_on_its_batch(molecules):
     assert (plans.scored[inside] - start).tolist() == single.scored.tolist()
     assert plans.act[inside].tolist() == single.act.tolist()
     assert isinstance(single, masking.Plan)
+
+
+WAYS = {
+    "uniform": {},
+    "weighted by degree": {"mask.strategy": "weighted", "mask.power": -1.0},
+    "weighted by pagerank": {"mask.strategy": "weighted", "mask.weights": "pagerank"},
+    "weighted by variance": {"mask.strategy": "weighted", "mask.weights": "variance"},
+    "block": {"mask.strategy": "block", "mask.blocks": 2},
+    "span": {"mask.strategy": "span", "mask.length": 2},
+    "walk": {"mask.strategy": "walk", "mask.start": "edge"},
+    "curriculum": {"mask.curriculum": "linear", "mask.ratio_first": 0.2, "mask.ratio": 0.8},
+    "edges": {"mask.edge_ratio": 0.4},
+    "random re-mask": {"heads.features.remask": "random", "heads.features.remask_draws": 2},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_hide_trains_and_resumes_to_the_same_bits(molecules, tmp_path, monkeypatch, way):
+    whole, position = trained(molecules, **WAYS[way])
+    assert position.loss_last < position.loss_first
+    # On rings of one-hot nodes all weigh the same, and equal weights are the uniform draw.
+    assert same(whole, trained(molecules)[0]) == (way == "uniform" or way.startswith("weighted"))
+    real, calls = train._epoch, iter(range(100))
+
+    def dies(*args):
+        if next(calls) == 3:
+            raise RuntimeError("power cut")
+        return real(*args)
+
+    monkeypatch.setattr(train, "_epoch", dies)
+    with pytest.raises(RuntimeError, match="power cut"):
+        trained(molecules, tmp_path, **WAYS[way])
+    monkeypatch.setattr(train, "_epoch", real)
+    assert same(whole, trained(molecules, tmp_path, **WAYS[way])[0])
+
+
+@pytest.mark.parametrize("way", ["uniform", "edges", "random re-mask"])
+def test_plans_made_ahead_are_the_same(molecules, monkeypatch, way):
+    """What a GPU gets, tried on the CPU."""
+    expected, _ = trained(molecules, **WAYS[way])
+    monkeypatch.setattr(train, "_on_gpu", lambda source: True)
+    assert same(expected, trained(molecules, **WAYS[way])[0])
+
+
+def test_a_curriculum_moves_ratio_and_power_over_epochs(karate):
+    _, source, recipe = ready(karate, **WAYS["curriculum"])
+    planner = train.Planner(recipe.mask, 0, epochs=5)
+    tokens = source.everything()
+    shares = [len(planner.draw(tokens, visit=epoch, step=0)["node"].hidden) for epoch in range(5)]
+    assert shares == [masking.count(ratio, 34) for ratio in (0.2, 0.35, 0.5, 0.65, 0.8)]
+    validation = planner.draw(tokens, visit=masking.VALIDATION, step=0)["node"]
+    assert len(validation.hidden) == shares[-1]
+
+
+def test_weights_and_blocks_follow_the_graph(karate):
+    """Heavily weighted: the nodes of highest degree are hidden; one block: the hidden nodes are connected."""
+    degree = torch.bincount(karate.edge_index[0], minlength=34)
+    _, source, recipe = ready(karate, **{"mask.strategy": "weighted", "mask.power": 16.0, "mask.ratio": 0.1})
+    hidden = train.Planner(recipe.mask, 0).draw(source.everything(), visit=0, step=0)["node"].hidden
+    assert set(hidden.tolist()) <= set(degree.topk(5).indices.tolist())
+    _, source, recipe = ready(karate, **{"mask.strategy": "block", "mask.ratio": 0.3})
+    for visit in range(20):
+        hidden = train.Planner(recipe.mask, 0).draw(source.everything(), visit=visit, step=0)["node"].hidden
+        inside = torch.isin(karate.edge_index, hidden).all(0)
+        reached, edges = {int(hidden[0])}, karate.edge_index[:, inside].T.tolist()
+        for _ in range(34):
+            reached |= {b for a, b in edges if a in reached}
+        assert reached == set(hidden.tolist())

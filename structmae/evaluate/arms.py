@@ -45,7 +45,7 @@ def arms(
     encoder: Encoder, random: Encoder, source: GraphSource, *, pool: str
 ) -> dict[str, Float[Tensor, "rows width"]]:
     """Features of every arm: one row a node, or a graph's where `pool` is not "none"."""
-    whole = source.all
+    whole = source.all["node"]
     plain = {"raw_features": whole.values, "propagated_features": propagate(whole)}
     if pool != "none":
         plain = {name: pooled(x, whole.batch, source.num_items, pool) for name, x in plain.items()}

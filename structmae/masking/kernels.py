@@ -1,23 +1,26 @@
-"""The compiled part: arrays and key words in, arrays out. No globals, no torch, and no chance but Philox.
+"""The compiled part, first half: ranks, and the choice of those of smallest rank. Arrays and key words in, arrays out.
+No globals, no torch, and no chance but Philox.
 
 Each kernel is compiled at its first call and kept in Numba's disk cache. A signature in the decorator would compile at
 import instead; without one, each new dtype compiles again. So the callers (layout.py, plan.py) pass one dtype always:
 int64 positions, uint32 ranks, uint8 codes, uint64 key words, all C-contiguous and writable (a read-only array is
-another type to Numba).
+another type to Numba). All release the GIL and may run on any thread; `lo` and `hi` are the run of strata, items or
+tokens that one thread does (parallel.py).
 
-The serial kernels release the GIL and may run on any thread. The two parallel ones are for the main thread: Numba's
-workqueue layer is not thread-safe. They are functions of their own, so that serial work never pays for compiling them.
+A stratum's units are `ptr[s]:ptr[s + 1]`; unit u has its lead at flat position `lead[u]` (`lead` is empty where unit u
+is token u), in the item that starts at `start[s]` and is called `ids[s]`.
 """
 # mypy: allow-untyped-defs
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from structmae.masking.rng import HALF, LOW, philox
 
-CHUNK = 1 << 16  # tokens a parallel task ranks: 256 KB of ranks, in cache, and thousands of tasks at 1e8
 _BINS = 11  # bits a radix pass looks at, at most: 2048 counters stay in the first-level cache
 _FEW = 24  # ranks sorted by insertion rather than by another pass
+_SEARCHED = 1 << 14  # ranks among which the threshold is searched by counting: 64 KB, read several times
+_BLOCK = 1 << 12  # ranks made at a time inside a large stratum
 
 
 @njit(nogil=True, cache=True)
@@ -54,30 +57,9 @@ def _fill(out, lo, item, visit, seed, stream):
 
 
 @njit(nogil=True, cache=True)
-def ranks(ptr, item_id, visit, seed, stream):
-    """Ranks (M,) uint32 of all tokens of items ptr (I+1,) int64 with ids item_id (I,) int64."""
-    out = np.empty(ptr[-1], np.uint32)
-    for i in range(len(item_id)):
-        _fill(out[ptr[i] : ptr[i + 1]], 0, item_id[i], visit, seed, stream)
-    return out
-
-
-@njit(nogil=True, cache=True, parallel=True)
-def ranks_parallel(ptr, item_id, visit, seed, stream):
-    """As `ranks`, on all threads: tasks are runs of CHUNK tokens, so one large item is parallel too."""
-    size = ptr[-1]
-    out = np.empty(size, np.uint32)
-    for c in prange((size + CHUNK - 1) // CHUNK):
-        lo = c * CHUNK
-        hi = min(size, lo + CHUNK)
-        i = np.searchsorted(ptr, lo, side="right") - 1
-        while lo < hi:
-            end = min(hi, ptr[i + 1])
-            if end > lo:
-                _fill(out[lo:end], lo - ptr[i], item_id[i], visit, seed, stream)
-                lo = end
-            i += 1
-    return out
+def ranks(out, lo, item, visit, seed, stream):
+    """out (n,) uint32 <- ranks of local positions lo .. lo + n of the item with id `item`."""
+    _fill(out, lo, item, visit, seed, stream)
 
 
 @njit(nogil=True, cache=True)
@@ -90,26 +72,84 @@ def ranks_at(item, local, visit, seed, stream):
 
 
 @njit(nogil=True, cache=True)
-def _kth(rank, k, hist, pool):
-    """The k-th smallest (k from 1 to n) of rank (n,) uint32.
+def unit_ranks(out, lead, a, b, start, item, near, visit, seed, stream):
+    """out (b - a,) <- ranks of units a .. b of one stratum. `near` (64,) uint32 is scratch: leads come in ascending
+    order, so most find their rank in the last 64 that were made."""
+    if len(lead) == 0:
+        _fill(out[: b - a], a - start, item, visit, seed, stream)
+        return
+    base = np.int64(-64)
+    for j in range(b - a):
+        local = lead[a + j] - start
+        if local >= base + 64:
+            base = local & ~3
+            _fill(near, base, item, visit, seed, stream)
+        out[j] = near[local - base]
+
+
+@njit(nogil=True, cache=True)
+def _below(rank, t):
+    """How many are <= t."""
+    n = np.int32(0)
+    for j in range(len(rank)):  # by index and with 32 bits: otherwise SIMD has half the lanes, or is none
+        n = np.int32(n + np.int32(rank[j] <= t))
+    return np.int64(n)
+
+
+@njit(nogil=True, cache=True)
+def _search(rank, k):
+    """A threshold t with k of rank (n,) at most t, 0 < k < n, and how many that are: more than k where several are t.
+
+    By counting: a count is SIMD and some 30 cycles for 200 ranks. The first guess is where uniform ranks would have it,
+    each next one corrects by their density; about four are needed. Bisection bounds it for any ranks.
+    """
+    n = len(rank)
+    width = 4294967296.0 / n
+    lo, below = np.int64(-1), np.int64(0)
+    hi, upto = np.int64(0xFFFFFFFF), np.int64(n)
+    t = np.int64((k + 0.5) * width * n / (n + 1))
+    tries = 0
+    while True:
+        c = _below(rank, np.uint32(t))
+        if c == k:
+            return np.uint32(t), c
+        if c < k:
+            lo, below = t, c
+        else:
+            hi, upto = t, c
+        if hi - lo <= 1:
+            return np.uint32(hi), upto
+        tries += 1
+        t += np.int64((k - c) * width)
+        if tries > 16:
+            t = (lo + hi) >> 1
+        elif tries > 8 or t <= lo or t >= hi:
+            t = lo + np.int64((hi - lo) * ((k - below + 0.5) / (upto - below + 1)))
+            t = min(max(t, lo + 1), hi - 1)
+
+
+@njit(nogil=True, cache=True)
+def kth(rank, k):
+    """The k-th smallest (k from 1 to n) of rank (n,), uint32 or uint64.
 
     Radix selection from the high bits: count, then go on with the bin where the k-th falls, until few are left.
-    `hist` (2**_BINS,) int64 and `pool` (>= n,) uint32 are scratch. Exact for any ranks; for uniform ones a second pass
-    sees n / 2048 of them.
+    Exact for any ranks; for uniform ones a second pass sees n / 2048 of them.
     """
+    hist, pool = np.empty(1 << _BINS, np.int64), np.empty(len(rank), rank.dtype)
     m = len(rank)
-    left = 32  # low bits not looked at yet
+    left = 8 * rank.itemsize  # low bits not looked at yet
+    first = True
     live = rank
     while m > _FEW and left > 0:
         bits = 4
         while bits < _BINS and (1 << bits) < m:
             bits += 1
         bits = min(bits, left)
-        shift = np.uint32(left - bits)
-        mask = np.uint32((1 << bits) - 1)
+        shift = np.uint64(left - bits)
+        mask = np.uint64((1 << bits) - 1)
         hist[: 1 << bits] = 0
         for j in range(m):
-            hist[(live[j] >> shift) & mask] += 1
+            hist[np.int64((np.uint64(live[j]) >> shift) & mask)] += 1
         b = 0
         while hist[b] < k:
             k -= hist[b]
@@ -117,13 +157,14 @@ def _kth(rank, k, hist, pool):
         kept = 0
         for j in range(m):  # from the second pass on this is in place: kept <= j
             r = live[j]
-            if np.int64((r >> shift) & mask) == b:
+            if np.int64((np.uint64(r) >> shift) & mask) == b:
                 pool[kept] = r
                 kept += 1
         live = pool
+        first = False
         m = kept
         left -= bits
-    if left == 32:
+    if first:
         for j in range(m):  # not pool[:m] = rank, whose error message takes 2 s to compile
             pool[j] = rank[j]
     if left > 0:
@@ -138,18 +179,30 @@ def _kth(rank, k, hist, pool):
 
 
 @njit(nogil=True, cache=True)
-def _mark(rank, k, yes, no, code, hist, pool):
+def threshold(rank, k):
+    """t and c: c of rank (n,) uint32 are at most t, and c = k but for ties at t. 0 < k < n."""
+    if len(rank) <= _SEARCHED:
+        return _search(rank, k)
+    t = kth(rank, k)
+    return t, _below(rank, t)
+
+
+@njit(nogil=True, cache=True)
+def _compare(code, rank, t, yes, no):
+    """code (n,) <- yes where rank (n,) is at most t, else no. SIMD as long as it is a function of its own."""
+    for j in range(len(rank)):
+        code[j] = yes if rank[j] <= t else no
+
+
+@njit(nogil=True, cache=True)
+def mark(rank, k, yes, no, code):
     """code (n,) <- yes for the k smallest (rank, position), no for the others."""
     n = len(rank)
     if k <= 0 or k >= n:
         code[:n] = no if k <= 0 else yes
         return
-    t = _kth(rank, k, hist, pool)
-    marked = 0
-    for j in range(n):
-        low = rank[j] <= t
-        code[j] = yes if low else no
-        marked += low
+    t, marked = threshold(rank, k)
+    _compare(code, rank, t, yes, no)
     j = n - 1
     while marked > k:  # equal ranks: the last positions go
         if rank[j] == t:
@@ -159,141 +212,125 @@ def _mark(rank, k, yes, no, code, hist, pool):
 
 
 @njit(nogil=True, cache=True)
-def _largest(ptr):
-    n = 0
-    for s in range(len(ptr) - 1):
+def largest(ptr, lo, hi):
+    """The size of the largest of strata lo .. hi."""
+    n = np.int64(0)
+    for s in range(lo, hi):
         n = max(n, ptr[s + 1] - ptr[s])
     return n
 
 
 @njit(nogil=True, cache=True)
-def _select(rank, ptr, k, yes, no, code):
-    hist = np.empty(1 << _BINS, np.int64)
-    pool = np.empty(_largest(ptr), np.uint32)
-    for s in range(len(k)):
+def uniform(code, ptr, lead, start, ids, k, yes, no, visit, seed, stream, lo, hi):
+    """code (U,) uint8 <- `yes` for the k[s] units of smallest rank in each stratum s, ties by position; else `no`."""
+    n = largest(ptr, lo, hi)
+    rank, near = np.empty(n, np.uint32), np.empty(64, np.uint32)
+    plain = len(lead) == 0
+    for s in range(lo, hi):
         a, b = ptr[s], ptr[s + 1]
-        _mark(rank[a:b], k[s], yes, no, code[a:b], hist, pool)
+        row, out = rank[: b - a], code[a:b]  # each slice costs an atomic count, which small strata feel
+        if plain:
+            _fill(row, a - start[s], ids[s], visit, seed, stream)
+        else:
+            unit_ranks(row, lead, a, b, start[s], ids[s], near, visit, seed, stream)
+        if 0 < k[s] < b - a <= _SEARCHED:
+            t, marked = _search(row, k[s])
+            _compare(out, row, t, yes, no)
+            if marked == k[s]:
+                continue
+        mark(row, k[s], yes, no, out)
 
 
 @njit(nogil=True, cache=True)
-def select(rank, ptr, k, yes, no):
-    """Codes (U,) uint8: `yes` for the k[s] units of smallest rank in each stratum s, ties by position; `no` for others.
+def weighted(code, ptr, lead, start, ids, k, weight, power, yes, no, visit, seed, stream, lo, hi):
+    """As `uniform`, but of the smallest -log(1 - u) / weight ** power, where u is the rank in (0, 1).
 
-    rank (U,) uint32; ptr (S+1,) int64, the strata's borders; k (S,) int64; yes, no uint8.
+    That is drawing one by one without replacement, each time in proportion to the weights (Efraimidis and Spirakis
+    2006). Equal weights give the uniform draw. Those of weight 0 come last, uniformly.
     """
-    code = np.empty(len(rank), np.uint8)
-    _select(rank, ptr, k, yes, no, code)
-    return code
-
-
-@njit(nogil=True, cache=True, parallel=True)
-def select_parallel(rank, ptr, k, yes, no, run):
-    """As `select`, on all threads: a task is `run` strata, with scratch of its own."""
-    code = np.empty(len(rank), np.uint8)
-    strata = len(k)
-    for c in prange((strata + run - 1) // run):
-        a = c * run
-        b = min(strata, a + run)
-        _select(rank, ptr[a : b + 1], k[a:b], yes, no, code)
-    return code
-
-
-@njit(nogil=True, cache=True)
-def swap(code, rank, ptr, first, random, both, acts):
-    """Share the chosen out over acts, in place: systematic rounding for how many, smallest rank for which.
-
-    code (U,) uint8, where a code <= 4 is chosen; rank (U,) uint32; ptr (S+1,) int64; first (S,) uint32, the rank that
-    rounds each stratum; random and both (float64): the share of RANDOM, and of RANDOM and KEEP together; acts (3,)
-    uint8: the rest, KEEP, RANDOM.
-    """
-    n = _largest(ptr)
-    hist = np.empty(1 << _BINS, np.int64)
-    pool = np.empty(n, np.uint32)
-    live = np.empty(n + 1, np.uint32)  # one more, so that writing needs no branch
-    at = np.empty(n + 1, np.int64)
-    inner = np.empty(n, np.uint8)
-    outer = np.empty(n, np.uint8)
-    no, yes = np.uint8(0), np.uint8(1)
-    for s in range(len(first)):
-        c = np.int64(0)  # a literal 0 is a type of its own, and _rounded would be compiled twice
-        for j in range(ptr[s], ptr[s + 1]):
-            live[c] = rank[j]
-            at[c] = j
-            c += code[j] <= 4
-        u = first[s] / 4294967296.0
-        _mark(live[:c], _rounded(c * random, c, u), yes, no, inner, hist, pool)
-        _mark(live[:c], _rounded(c * both, c, u), yes, no, outer, hist, pool)
-        for q in range(c):
-            code[at[q]] = acts[inner[q] + outer[q]]
+    n = largest(ptr, lo, hi)
+    rank, near = np.empty(n, np.uint32), np.empty(64, np.uint32)
+    keys = np.empty(n, np.float64)
+    for s in range(lo, hi):
+        a, b = ptr[s], ptr[s + 1]
+        if k[s] <= 0 or k[s] >= b - a:
+            code[a:b] = no if k[s] <= 0 else yes
+            continue
+        unit_ranks(rank, lead, a, b, start[s], ids[s], near, visit, seed, stream)
+        top = 0.0
+        for j in range(a, b):
+            top = max(top, weight[j])
+        for j in range(b - a):
+            w = -500.0  # weight 0: below all others, and no key of it overflows
+            if weight[a + j] > 0.0:
+                w = min(max(power * np.log(weight[a + j] / top), -460.0), 460.0)
+            keys[j] = -np.log1p(-(rank[j] + 0.5) / 4294967296.0) * np.exp(-w)
+        order = keys[: b - a].view(np.uint64)  # positive doubles are ordered as their bits
+        t = kth(order, k[s])
+        marked = np.int64(0)
+        for j in range(b - a):
+            low = order[j] <= t
+            code[a + j] = yes if low else no
+            marked += low
+        j = b - 1
+        while marked > k[s]:
+            if order[j - a] == t:
+                code[j] = no
+                marked -= 1
+            j -= 1
 
 
 @njit(nogil=True, cache=True)
-def _rounded(x, n, u):
-    """floor(x + u), at most n. An x within rounding error of an integer is that integer: 10 x (0.1 + 0.2) is 3."""
-    near = np.floor(x + 0.5)
-    if abs(x - near) <= 1e-9 * max(1.0, near):
-        x = near
-    return min(n, np.int64(np.floor(x + u)))
+def window(item, lo, hi, low, high, room, visit, seed, stream):
+    """Of local positions lo .. hi of a large item: how many ranks are below `low`, and the list of those from `low` to
+    `high` (int64), of which at most `room`."""
+    rank = np.empty(_BLOCK, np.uint32)
+    found = np.empty(room + 1, np.uint32)
+    below, inside = np.int64(0), np.int64(0)
+    width = np.uint32(high - low)
+    floor = np.uint32(low)
+    while lo < hi:
+        n = min(hi - lo, np.int64(_BLOCK))
+        _fill(rank[:n], lo, item, visit, seed, stream)
+        for a in range(0, n, 64):  # few hold any of the window
+            b = min(n, a + 64)
+            near = np.int32(0)
+            under = np.int32(0)
+            for j in range(a, b):
+                under = np.int32(under + np.int32(rank[j] < floor))
+                near = np.int32(near + np.int32(rank[j] <= high))
+            below += np.int64(under)
+            if near > under:
+                for j in range(a, b):
+                    if rank[j] >= floor and rank[j] - floor <= width:
+                        found[min(inside, room)] = rank[j]
+                        inside += 1
+        lo += n
+    return below, inside, found
 
 
 @njit(nogil=True, cache=True)
-def sources(code, ptr, item_id, visible_only, visit, seed, stream, source):
-    """Whose content each RANDOM token gets.
-
-    source (K,) int64, one entry a scored token (code <= 4), is written where the code is 2 (RANDOM). Candidates are the
-    item's visible tokens (4, 5) or its other valid ones (< 6), in position order; the one at (rank x candidates) >> 32
-    is taken. Where there is none, the code becomes 1 (TOKEN) and the source stays.
-    """
-    pool = np.empty(_largest(ptr) + 1, np.int64)  # one more, so that writing needs no branch
-    j = 0
-    lowest = 4 if visible_only else 0
-    for i in range(len(item_id)):
-        a, b = ptr[i], ptr[i + 1]
-        wanted = False
-        n = 0
-        for p in range(a, b):
-            c = code[p]
-            wanted |= c == 2
-            pool[n] = p
-            n += (c >= lowest) & (c < 6)
-        before = 0  # valid tokens before p: p's own place among the candidates of "any"
-        for p in range(a, b):
-            c = code[p]
-            if wanted and c == 2:
-                m = n if visible_only else n - 1
-                if m == 0:
-                    code[p] = 1
-                else:
-                    r = _rank(item_id[i], p - a, visit, seed, stream)
-                    q = np.int64((r * np.uint64(m)) >> HALF)
-                    if not visible_only and q >= before:
-                        q += 1
-                    source[j] = pool[q]
-            before += c < 6
-            j += c <= 4
+def mark_window(code, item, lo, hi, t, yes, no, visit, seed, stream):
+    """code[lo:hi] of a large item's code (n,) <- yes where the rank is at most t. Makes the ranks once more: that is
+    faster than writing 4 bytes each and reading them back."""
+    rank = np.empty(_BLOCK, np.uint32)
+    while lo < hi:
+        n = min(hi - lo, np.int64(_BLOCK))
+        _fill(rank[:n], lo, item, visit, seed, stream)
+        _compare(code[lo : lo + n], rank[:n], t, yes, no)
+        lo += n
 
 
 @njit(nogil=True, cache=True)
-def indices(code, lo, hi):
-    """Positions (n,) int64, ascending, where lo <= code <= hi. code (M,), lo and hi uint8."""
-    n = 0
-    for c in code:
-        n += (c >= lo) & (c <= hi)
-    out = np.empty(n + 1, np.int64)  # one more, so that writing needs no branch
-    j = 0
-    for i in range(len(code)):
-        out[j] = i
-        j += (code[i] >= lo) & (code[i] <= hi)
-    return out[:n]
-
-
-@njit(nogil=True, cache=True)
-def places(code, lo, hi):
-    """(M,) int64: each token's place among those with lo <= code <= hi, or -1. The inverse of `indices`."""
-    out = np.empty(len(code), np.int64)
-    j = 0
-    for i in range(len(code)):
-        inside = (code[i] >= lo) & (code[i] <= hi)
-        out[i] = j if inside else -1
-        j += inside
-    return out
+def unmark_last(code, item, t, extra, no, visit, seed, stream):
+    """Takes the mark off the last `extra` of a large item's tokens whose rank is t."""
+    rank = np.empty(_BLOCK, np.uint32)
+    hi = len(code)
+    while extra > 0:
+        lo = max(hi - _BLOCK, 0)
+        _fill(rank[: hi - lo], lo, item, visit, seed, stream)
+        for j in range(hi - lo - 1, -1, -1):
+            if extra > 0 and rank[j] == t:
+                code[lo + j] = no
+                extra -= 1
+        hi = lo

@@ -1,5 +1,6 @@
 """Where tokens are: items, groups, strata, worked out once for a token set and used by every draw on it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmae.errors import UsageError
+from structmae.masking.adjacency import Adjacency, Topology, topology
 
 Ints = NDArray[np.int64]
 
@@ -22,8 +24,30 @@ class Units:
     ptr: Ints  # (S+1,) borders of the strata
     lead: Ints | None  # (U,) flat position of each unit's lead; None: unit u is token u
     of: Ints | None  # (M,) unit of each token, -1 where not valid; None: a unit is its lead alone
-    first_item: Ints  # (S,) the item and local position of each stratum's first lead (0, 0 where a stratum is empty)
-    first_local: Ints
+    item: Ints  # (S,) the item of each stratum (0 where a stratum is empty)
+    start: Ints  # (S,) where that item starts
+    first_local: Ints  # (S,) the local position of its first lead
+    item_strata: Ints  # (I+1,) borders of the items' strata
+
+    @cached_property
+    def leads(self) -> Ints:
+        """As `lead`, but empty where unit u is token u: the kernels' form."""
+        return np.zeros(0, np.int64) if self.lead is None else self.lead
+
+    @cached_property
+    def stratum(self) -> NDArray[np.int32]:
+        """(U,) the stratum of each unit."""
+        return np.repeat(np.arange(len(self.ptr) - 1, dtype=np.int32), np.diff(self.ptr))
+
+    def of_tokens(self, size: int) -> Ints:
+        """(M,) the unit of each token, -1 where not valid."""
+        if self.of is not None:
+            return self.of
+        if self.lead is None:
+            return np.arange(size)
+        of = np.full(size, -1, np.int64)
+        of[self.lead] = np.arange(len(self.lead))
+        return of
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +60,8 @@ class Layout:
     group: Ints | None  # (M,)
     stratum: Ints | None  # (M,)
     set_id: Ints | None  # (I,)
+    weight: NDArray[np.float64] | None = None  # (M,)
+    neighbours: Adjacency | Callable[[], Adjacency] | None = None
 
     @property
     def size(self) -> int:
@@ -48,7 +74,8 @@ class Layout:
         return len(self.item_id)
 
     def __repr__(self) -> str:
-        parts = [n for n in ("valid", "group", "stratum", "set_id") if getattr(self, n) is not None]
+        names = ("valid", "group", "stratum", "set_id", "weight", "neighbours")
+        parts = [n for n in names if getattr(self, n) is not None]
         return f"Layout({self.size} tokens in {self.items} items{', with ' + ', '.join(parts) if parts else ''})"
 
     @cached_property
@@ -80,7 +107,35 @@ class Layout:
         if self.stratum is None:
             return _units(self.ptr, np.searchsorted(lead, self.ptr), lead, of)
         ptr = np.append(np.flatnonzero(_changes(item[lead], self.stratum[lead])), len(lead))
-        return _units(self.ptr, ptr, lead, of)
+        return _units(self.ptr, ptr, lead, of, plain=False)
+
+    @cached_property
+    def unit_weight(self) -> NDArray[np.float64]:
+        """(U,) the mean weight of each unit's valid tokens. Raises UsageError without `weight`."""
+        if self.weight is None:
+            raise UsageError("strategy = 'weighted': needs a weight for each token; give layout(..., weight=...)")
+        units = self.units
+        if units.of is None:
+            return self.weight if units.lead is None else self.weight[units.lead]
+        inside = units.of >= 0
+        of, number = units.of[inside], int(units.ptr[-1])
+        return np.bincount(of, self.weight[inside], number) / np.bincount(of, minlength=number)
+
+    @cached_property
+    def adjacency(self) -> Adjacency:
+        """Steps between the tokens. Raises UsageError where none were given, or they do not fit."""
+        if self.neighbours is None:
+            raise UsageError("strategies 'block' and 'walk' need neighbours; give layout(..., adjacency=...)")
+        at = self.neighbours() if callable(self.neighbours) else self.neighbours
+        fits = np.array_equal(at.items, self.ptr) if at.places_are_tokens else len(at.items) == len(self.ptr)
+        if not fits or (len(at.token) and at.token.max() >= self.size):
+            raise UsageError(f"{at!r}: must be over the {self.size} tokens in {self.items} items of the layout")
+        return at
+
+    @cached_property
+    def topology(self) -> Topology:
+        """`adjacency` between units."""
+        return topology(self.adjacency, self.units.of_tokens(self.size), int(self.units.ptr[-1]))
 
     @cached_property
     def batch(self) -> "Shared":
@@ -104,7 +159,9 @@ class Layout:
         take = np.arange(ptr[-1]) + np.repeat(self.ptr[model] - ptr[:-1], lens[model])
         parts = [None if a is None else a[take] for a in (self.group, self.stratum)]
         at = np.arange(self.size) + np.repeat(ptr[which] - self.ptr[:-1], lens)
-        return Shared(Layout(ptr, ids, None, parts[0], parts[1], None), which, at)
+        weight = None if self.weight is None else self.weight[take]
+        near = None if self.neighbours is None else lambda: self.adjacency.take(model, ptr[:-1] - self.ptr[model])
+        return Shared(Layout(ptr, ids, None, parts[0], parts[1], None, weight, near), which, at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +173,16 @@ class Shared:
     at: Ints  # (M,) position in the model of each token
 
 
-def _units(items: Ints, ptr: Ints, lead: Ints | None, of: Ints | None) -> Units:
+def _units(items: Ints, ptr: Ints, lead: Ints | None, of: Ints | None, plain: bool = True) -> Units:
+    """`plain`: a stratum an item, empty ones too."""
     ptr = ptr.astype(np.int64)
     used = ptr[:-1] < ptr[1:]
     first = np.zeros(len(ptr) - 1, np.int64)
     first[used] = ptr[:-1][used] if lead is None else lead[ptr[:-1][used]]
     item = np.where(used, np.searchsorted(items, first, side="right") - 1, 0)
-    return Units(ptr, lead, of, item, np.where(used, first - items[item], 0))
+    start = items[item]
+    strata = np.arange(len(items)) if plain else np.searchsorted(item, np.arange(len(items)))
+    return Units(ptr, lead, of, item, start, np.where(used, first - start, 0), strata)
 
 
 def _changes(*keys: Ints) -> NDArray[np.bool_]:
@@ -134,20 +194,33 @@ def _changes(*keys: Ints) -> NDArray[np.bool_]:
 
 
 def layout(
-    ptr: Any, item_id: Any = None, valid: Any = None, group: Any = None, stratum: Any = None, set_id: Any = None
+    ptr: Any,
+    item_id: Any = None,
+    valid: Any = None,
+    group: Any = None,
+    stratum: Any = None,
+    set_id: Any = None,
+    *,
+    observed: Any = None,
+    weight: Any = None,
+    adjacency: Adjacency | Callable[[], Adjacency] | None = None,
 ) -> Layout:
     """Describe a token set: M tokens, in I items one after another.
 
     ptr (I+1,) int: where items start and end, from 0 to M.
     item_id (I,) int, >= 0: an item's name in the contract of a draw. The default, 0..I-1, ties a plan to the batch.
-    valid (M,) bool: tokens that exist and have an observed value. Default all.
+    valid (M,) bool: tokens that exist. Default all.
+    observed (M, P) bool: values that were measured; a token without any is not valid.
     group (M,) int: tokens of an item with one id are chosen together. Default each alone.
     stratum (M,) int: a count is exact in each stratum of each item. Default the item. A group is in the stratum of its
         first valid token.
     set_id (I,) int, >= 0: the set of each item, for scope "set".
+    weight (M,) float, >= 0: scores, for strategy "weighted"; a group has the mean of its valid tokens'.
+    adjacency: steps between tokens, for strategies "block" and "walk", or a function that makes them when first needed.
 
-    Where one draw is shared (scope "batch" or "set"), groups and strata are those of the longest item of the set, the
-    first of them if several are; counts are over its positions, valid or not, and then only valid tokens are hidden.
+    Where one draw is shared (scope "batch" or "set"), groups, strata, weights and neighbours are those of the longest
+    item of the set, the first of them if several are; counts are over its positions, valid or not, and then only valid
+    tokens are hidden.
 
     Arrays are NumPy, lists or CPU tensors. Raises UsageError for a wrong shape, dtype or order.
     """
@@ -160,10 +233,12 @@ def layout(
     return Layout(
         ptr=borders,
         item_id=np.arange(items) if item_id is None else _ids("item_id", item_id, items),
-        valid=None if valid is None else _valid(valid, size),
+        valid=_valid(valid, observed, size),
         group=None if group is None else _ints("group", group, size),
         stratum=None if stratum is None else _ints("stratum", stratum, size),
         set_id=None if set_id is None else _ids("set_id", set_id, items),
+        weight=None if weight is None else _weight(weight, size),
+        neighbours=adjacency,
     )
 
 
@@ -192,12 +267,33 @@ def _ids(name: str, value: Any, size: int) -> Ints:
     return a
 
 
-def _valid(value: Any, size: int) -> NDArray[np.bool_]:
+def _valid(value: Any, observed: Any, size: int) -> NDArray[np.bool_] | None:
+    valid = None if value is None else _bools("valid", value, (size,))
+    if observed is None:
+        return valid
+    rows = np.asarray(observed)
+    axes = tuple(range(1, rows.ndim))
+    seen: NDArray[np.bool_] = np.any(_bools("observed", rows, (size, *rows.shape[1:])), axis=axes)
+    return seen if valid is None else seen & valid
+
+
+def _bools(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     a = np.asarray(value)
     if a.size == 0 and a.ndim == 1:
         a = a.astype(bool)
-    if a.dtype != bool or a.shape != (size,):
+    if a.dtype != bool or a.shape != shape:
         raise UsageError(
-            f"valid has dtype {a.dtype} and shape {a.shape}: must be bool and ({size},), by ptr; convert it"
+            f"{name} has dtype {a.dtype} and shape {a.shape}: must be bool and {shape}, by ptr; convert it"
         )
     return np.ascontiguousarray(a)
+
+
+def _weight(value: Any, size: int) -> NDArray[np.float64]:
+    a = np.asarray(value)
+    if a.dtype.kind not in "fiu" or a.shape != (size,):
+        raise UsageError(f"weight has dtype {a.dtype} and shape {a.shape}: must be numbers and ({size},), by ptr")
+    a = np.require(a, np.float64, ["C", "A", "W"])
+    if len(a) and not (np.isfinite(a).all() and a.min() >= 0):
+        bad = a[~np.isfinite(a) | (a < 0)][0]
+        raise UsageError(f"weight = {bad}: must be finite and 0 or more; shift or clip the scores")
+    return a

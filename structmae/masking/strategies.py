@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from structmae.errors import UsageError
 
-STRATEGIES = ("uniform",)
+STRATEGIES = ("uniform", "weighted", "block", "span", "walk")
+STARTS = ("node", "edge")
 SCOPES = ("item", "batch", "set")
 SOURCES = ("visible", "any")
 
@@ -35,12 +36,14 @@ ABSENT = 6  # not valid: neither read nor scored
 
 def share(name: str, value: Any) -> float:
     """`value` as a float in [0, 1]. Raises UsageError for anything else, NaN included."""
-    number = math.nan
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        number = float(value)
+    number = float(value) if _is_number(value) else math.nan
     if not 0.0 <= number <= 1.0:
         raise UsageError(f"{name} = {value!r}: must be a number from 0 to 1; give a fraction, such as 0.5 for half")
     return number
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -52,9 +55,17 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 class Spec:
     """What is hidden, and what stands there instead.
 
-    `ratio` of the groups of each stratum is chosen, exactly (see `count`). Of the chosen, a share `random` gets RANDOM,
-    a share `keep` gets KEEP, the rest gets `act`; each count is the floor or the ceiling of share x chosen, exact in
-    expectation. Where groups are given, a group has one act. Raises UsageError where a value is out of range.
+    `ratio` of the groups of each stratum is chosen, exactly (see `count`), by `strategy`:
+
+    uniform: any, each set of them as likely.
+    weighted: in proportion to the layout's `weight` raised to `power`, without replacement.
+    block: `blocks` connected balls that grow together on the layout's `adjacency`.
+    span: runs of neighbouring groups, `length` long on average, every arrangement of them as likely.
+    walk: along random walks of `length` steps on the `adjacency`, begun at a random node, or with a random edge.
+
+    Of the chosen, a share `random` gets RANDOM, a share `keep` gets KEEP, the rest gets `act`; each count is the floor
+    or the ceiling of share x chosen, exact in expectation. Where groups are given, a group has one act. Raises
+    UsageError where a value is out of range.
     """
 
     strategy: str = "uniform"
@@ -64,16 +75,27 @@ class Spec:
     keep: float = 0.0
     random_from: str = "visible"  # visible: hidden content cannot reach the encoder; any: GraphMAE as published
     scope: str = "item"  # what one draw is for: an item, the batch, or a set of items
+    power: float = 1.0  # of the weights: 0 is uniform, below 0 prefers the light
+    length: int = 3  # mean of a span, steps of a walk
+    blocks: int = 1
+    start: str = "node"  # of a walk; with "edge", a node is begun at in proportion to its degree
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)
         _one_of("scope", self.scope, SCOPES)
         _one_of("random_from", self.random_from, SOURCES)
+        _one_of("start", self.start, STARTS)
         for name in ("ratio", "random", "keep"):
             object.__setattr__(self, name, share(name, getattr(self, name)))
         if self.random + self.keep > 1.0 + 1e-9:
             both = self.random + self.keep
             raise UsageError(f"random + keep = {both:g}: must be at most 1; lower one, both are shares of the chosen")
+        if not (_is_number(self.power) and math.isfinite(self.power)):
+            raise UsageError(f"power = {self.power!r}: must be a finite number; 1 takes the weights as they are")
+        for name, most in (("length", 1 << 16), ("blocks", 1 << 31)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
+                raise UsageError(f"{name} = {value!r}: must be a whole number from 1 to {most}; choose another")
         object.__setattr__(self, "act", to_act(self.act))
 
 

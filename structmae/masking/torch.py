@@ -1,14 +1,30 @@
-"""Plans as torch tensors, without copying on the CPU."""
+"""Plans as torch tensors, without copying on the CPU; and what is done with them: `apply` and `take`.
 
+Both are differentiable. On the CPU, in float32, they are one pass of a kernel into memory that comes from NumPy, which
+asks for huge pages from 4 MB on: half the time of a gather of 50 MB is the system mapping torch's pages one by one.
+Elsewhere they are torch's own operations, with the same result.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from queue import Full, Queue
+from typing import Any, TypeVar
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from structmae.errors import UsageError
+from structmae.masking import codes
+from structmae.masking.parallel import each, even, threads
 from structmae.masking.plan import Plan
 from structmae.masking.strategies import Act
+
+Item = TypeVar("Item")
 
 
 class TorchPlan:
@@ -62,6 +78,11 @@ class TorchPlan:
         """(n,) the tokens that get `act`."""
         return self._tensor(self.plan.with_act(act))
 
+    def prepare(self, *names: str) -> None:
+        """Makes and moves fields now: those named, or all that `apply` and a loss read."""
+        for name in names or ("scored", "hidden", "visible", "kept", "restore", "act", "source"):
+            getattr(self, name)
+
     def to(self, device: torch.device | str) -> "TorchPlan":
         """The same plan with its tensors on `device`."""
         return TorchPlan(self.plan, device)
@@ -76,3 +97,152 @@ class TorchPlan:
 def to_torch(plan: Plan, device: torch.device | str = "cpu") -> TorchPlan:
     """`plan` with tensors for fields, on `device`. On the CPU nothing is copied."""
     return TorchPlan(plan, device)
+
+
+def ahead(items: Iterator[Item], ready: Callable[[Item], None]) -> Iterator[Item]:
+    """`items`, each made on another thread while the one before is in use; `ready(item)` is called there too.
+
+    For a GPU, whose steps leave the CPU idle: plans are made on the CPU and moved as index tensors. Per token that is 8
+    bytes for each set that it is in, and making them costs about 6 ms per 1e6 tokens on one thread (measured by
+    benchmarks/masking.py, `mae_indices`), so the step does not wait for them where it takes longer. The thread plans on
+    one core. Raises what making an item raises, when its turn comes.
+    """
+    done: Queue[tuple[bool, Any]] = Queue(1)  # one waits, one is in the making
+    stop = threading.Event()
+
+    def work() -> None:
+        numba.set_num_threads(1)  # of this thread only
+        try:
+            for item in items:
+                ready(item)
+                if not _hand_over(done, (True, item), stop):
+                    return
+        except BaseException as error:
+            _hand_over(done, (False, error), stop)
+        else:
+            _hand_over(done, (False, None), stop)
+
+    thread = threading.Thread(target=work, name="structmae-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, item = done.get()
+            if not more:
+                if item is not None:
+                    raise item
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _hand_over(done: "Queue[Any]", item: Any, stop: threading.Event) -> bool:
+    """Whether somebody still wants it."""
+    while not stop.is_set():
+        try:
+            done.put(item, timeout=0.1)
+        except Full:
+            continue
+        return True
+    return False
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` (n,) of x (M, ...): those of a plan's tokens. Each row may be taken once only, as a plan's sets do.
+
+    Differentiable; the gradient (M, ...) is 0 where nothing was taken. Raises IndexError for a row that is not there.
+    """
+    out: Tensor = _Take.apply(x, index)
+    return out
+
+
+def apply(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
+    """x (M, D) as the encoder sees it: `token` (D,) or (1, D) at TOKEN, another row of x at RANDOM, zeros at ZERO, and
+    itself elsewhere.
+
+    Differentiable in x and token. Raises UsageError where the plan drops tokens (see `take`), or is of another size.
+    """
+    if plan.size != len(x):
+        raise UsageError(f"a plan of {plan.size} tokens for x of {len(x)} rows: draw it over these tokens' layout")
+    if plan.plan.dropped:
+        raise UsageError("act 'drop' takes tokens out of the row; give take(x, plan.kept) to the encoder instead")
+    out: Tensor = _Apply.apply(x, token, plan)
+    return out
+
+
+def _native(*tensors: Tensor) -> bool:
+    """Whether the kernels read these: float32 on the CPU, in C order, and nobody traces."""
+    plain = all(t.device.type == "cpu" and t.dtype is torch.float32 and t.is_contiguous() for t in tensors)
+    return plain and tensors[0].dim() == 2 and not torch.compiler.is_compiling()
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().numpy()
+    return array
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = len(x)
+        if not (_native(x) and index.dtype is torch.int64 and index.is_contiguous()):
+            return x.index_select(0, index)
+        if len(index) and (int(index.min()) < 0 or int(index.max()) >= len(x)):
+            raise IndexError(f"index from {int(index.min())} to {int(index.max())}: x has rows 0 to {len(x) - 1}")
+        out = np.empty((len(index), x.shape[1]), np.float32)
+        args = out, _array(x), _array(index)
+        each(lambda lo, hi: codes.rows(*args, lo, hi), even(len(index), threads(out.size)))
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return grad.new_zeros((ctx.rows, *grad.shape[1:])).index_copy_(0, index, grad), None
+
+
+class _Apply(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, token: Tensor, plan: TorchPlan) -> Tensor:
+        ctx.plan, ctx.shape = plan, token.shape
+        row = token.reshape(-1)
+        if not _native(x, row):
+            return _replace(x, plan, row)
+        out = np.empty(x.shape, np.float32)
+        code, source = plan.plan.code, plan.plan.source
+        borders = even(len(x), threads(out.size))
+        before = [int(np.searchsorted(plan.plan.scored, border)) for border in borders]
+
+        def run(lo: int, hi: int) -> None:
+            codes.replace(out, _array(x), code, source, before[lo], _array(row), borders[lo], borders[hi])
+
+        each(run, list(range(len(borders))))
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        plan: TorchPlan = ctx.plan
+        for_x, for_token = None, None
+        if ctx.needs_input_grad[1]:
+            for_token = grad.index_select(0, plan.with_act(Act.TOKEN)).sum(0).reshape(ctx.shape)
+        if ctx.needs_input_grad[0]:
+            for_x = grad.index_fill(0, plan.hidden, 0.0)
+            at = plan.with_act(Act.RANDOM)
+            if len(at):
+                for_x.index_add_(0, plan.source[plan.act == Act.RANDOM], grad.index_select(0, at))
+        return for_x, for_token, None
+
+
+def _replace(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
+    """`apply` in torch's own operations."""
+    out = x.clone()
+    if len(index := plan.with_act(Act.TOKEN)):
+        out[index] = token.to(x.dtype)
+    if len(index := plan.with_act(Act.ZERO)):
+        out[index] = 0.0
+    if len(index := plan.with_act(Act.RANDOM)):
+        out[index] = x[plan.source[plan.act == Act.RANDOM]]
+    return out

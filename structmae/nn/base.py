@@ -21,6 +21,11 @@ class Encoder(nn.Module, ABC):
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         """Each token's content on its own, before any token sees another. Hiding happens after this."""
 
+    def reveal(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, TokenSet]:
+        """The tokens with all that is hidden taken out of their structure too: what encoder and decoders may look at.
+        `h` is embedded content after hiding."""
+        return tokens
+
     @abstractmethod
     def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         """Embedded content, hidden or not, to latents (tokens, width)."""
@@ -34,7 +39,10 @@ class Encoder(nn.Module, ABC):
         """A decoder that reads this encoder's latents."""
 
 
-class Decoder(nn.Module):
-    """Latents to a target. `bridge` runs before hidden places are zeroed once more, `forward` after."""
+class Decoder(nn.Module, ABC):
+    """Latents to a target."""
 
-    bridge: nn.Module
+    @abstractmethod
+    def forward(self, latent: dict[str, Tensor], tokens: dict[str, TokenSet], zeroed: Tensor | None) -> Tensor:
+        """A prediction for each token of one set (tokens, width). `tokens` are as `Encoder.reveal` leaves them; at
+        `zeroed`, of the set that has latents, the decoder reads zeros."""

@@ -1,5 +1,7 @@
 """The encoder and the decoder of graphs."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,6 +25,8 @@ class GraphEncoder(Encoder):
         super().__init__()
         self.tokenizer, self.pool = tokenizer, options.pool
         self.width, self.token_widths = options.hidden, {"node": tokenizer.width}
+        if tokenizer.edge_tokens:
+            self.token_widths["edge"] = tokenizer.edge_width
         self.body = GNN(
             options.layer,
             [tokenizer.width, *[options.hidden] * options.layers],
@@ -54,7 +58,7 @@ class GraphEncoder(Encoder):
         counts = torch.bincount(batch, minlength=1)
         ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         tokens = self.tokenizer.tokens(x, edge_index, ptr, torch.arange(len(counts), device=x.device), edge_attr)
-        return self.represent({"node": tokens})
+        return self.represent(tokens)
 
     def represent(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows width"]:
         latent = self.encode(self.embed(tokens), tokens)["node"]
@@ -64,6 +68,13 @@ class GraphEncoder(Encoder):
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         return {name: part.values for name, part in tokens.items()}
 
+    def reveal(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, TokenSet]:
+        if "edge" not in tokens:
+            return tokens
+        node = tokens["node"]
+        edges = node.relations["edges"].with_attributes(h["edge"])
+        return {**tokens, "node": replace(node, relations={**node.relations, "edges": edges})}
+
     def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         return {"node": self.body(h["node"], tokens["node"].relations["edges"])}
 
@@ -72,15 +83,18 @@ class GraphEncoder(Encoder):
 
 
 class GraphDecoder(Decoder):
-    """Latents of the nodes to their features: a dense bridge, then layers over the edges (GraphMAE, section 3.2)."""
+    """Latents of the nodes to features: a dense bridge, then layers over the edges (GraphMAE, section 3.2).
+
+    For those of edges, one more dense layer reads the sum and the product of the two ends: the same both ways.
+    """
 
     def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: GraphEncoder):
         super().__init__()
-        width = encoder.width
+        width, self.of_edges = encoder.width, head.of == "edge"
         self.bridge = nn.Linear(width, width, bias=False)
         self.body = GNN(
             head.layer,
-            [*[width] * head.layers, encoder.token_widths["node"]],
+            [*[width] * head.layers, width if self.of_edges else encoder.token_widths["node"]],
             hidden=width,
             heads=1,
             dropout=options.dropout,
@@ -91,7 +105,16 @@ class GraphDecoder(Decoder):
             edge_width=encoder.tokenizer.edge_width,
             open_end=True,
         )
+        self.pair = nn.Linear(2 * width, encoder.token_widths["edge"]) if self.of_edges else None
 
-    def forward(self, latent: Float[Tensor, "nodes width"], tokens: TokenSet) -> Float[Tensor, "nodes features"]:
-        out: Tensor = self.body(latent, tokens.relations["edges"])
-        return out
+    def forward(self, latent: dict[str, Tensor], tokens: dict[str, TokenSet], zeroed: Tensor | None) -> Tensor:
+        z = self.bridge(latent["node"])
+        if zeroed is not None:
+            z = z.index_fill(0, zeroed, 0.0)
+        out: Tensor = self.body(z, tokens["node"].relations["edges"])
+        ends = tokens["edge"].ends if self.of_edges else None
+        if self.pair is None or ends is None:
+            return out
+        a, b = out[ends[0]], out[ends[1]]
+        paired: Tensor = self.pair(torch.cat([a + b, a * b], 1))
+        return paired

@@ -4,6 +4,7 @@ Paper    Z. Hou, X. Liu, Y. Cen, Y. Dong, H. Yang, C. Wang, J. Tang. GraphMAE: s
          autoencoders. KDD 2022. Settings: table 9 and the configuration file of the authors' repository.
 Keeps    learned token and random replacement (section 3.2), re-masking before a one-layer GNN decoder, scaled cosine
          error (section 3.3), cosine schedule on single graphs, linear probe and SVM as the paper evaluates.
+Adds     with mask.edge_ratio, edge attributes are hidden and rebuilt too, by a head of their own.
 Differs  counts are exact for each graph of a batch (the paper's code draws over the batch as one); features of single
          graphs are row-normalised as the data sets of the paper's code are.
 Command  structmae pretrain --data cora
@@ -24,6 +25,7 @@ _GIN = {
     "encoder.norm": "batchnorm",
     "encoder.pool": "mean",
     "heads.features.layer": "gin",
+    "heads.edges.layer": "gin",
     "train.lr": 1.5e-4,
     "train.weight_decay": 0.0,
     "train.schedule": "constant",
@@ -53,7 +55,10 @@ RECIPE = Recipe(
     paper="Hou et al., GraphMAE: self-supervised masked graph autoencoders, KDD 2022",
     mask=MaskOptions(ratio=0.5, random=0.05, random_from="any"),
     encoder=EncoderOptions(layer="gat", layers=2, hidden=512, heads=4, dropout=0.2, attention_dropout=0.1),
-    heads={"features": HeadOptions(layer="gat", loss="sce", gamma=3.0)},
+    heads={
+        "features": HeadOptions(layer="gat", loss="sce", gamma=3.0),
+        "edges": HeadOptions(of="edge", layer="gat", loss="sce", gamma=1.0, remask="none"),  # with mask.edge_ratio
+    },
     train=TrainOptions(epochs=1500, lr=1e-3, weight_decay=2e-4, schedule="cosine"),
     probe=ProbeOptions(lr=0.01, weight_decay=1e-4, epochs=300),
     sizes={"tiny": {"encoder.hidden": 256, "train.epochs": 150}},

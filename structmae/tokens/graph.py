@@ -1,6 +1,7 @@
 """Graphs as tokens: one a node, with the edges as a relation."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,8 +26,18 @@ class NodeTokenizer(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, *, categories: dict[int, int], columns: int, normalize: str, undirected: bool, edge_width: int):
+    def __init__(
+        self,
+        *,
+        categories: dict[int, int],
+        columns: int,
+        normalize: str,
+        undirected: bool,
+        edge_width: int,
+        edge_tokens: bool = False,
+    ):
         super().__init__()
+        self.edge_tokens = edge_tokens
         self.normalize, self.undirected, self.edge_width, self.columns = normalize, undirected, edge_width, columns
         self.categories = dict(categories)
         self.numeric = [column for column in range(columns) if column not in self.categories]
@@ -39,11 +50,11 @@ class NodeTokenizer(nn.Module):
     def fit(cls, graphs: Graphs, recipe: Recipe) -> "NodeTokenizer":
         """Settles `tokens.normalize=auto` and takes the statistics. Raises StructmaeError where edge attributes are
         asked for and the graphs have none."""
-        normalize, edge_features = recipe.tokens.normalize, recipe.encoder.edge_features
-        if edge_features and graphs.edge_attr is None:
+        normalize, ratio = recipe.tokens.normalize, recipe.mask.edge_ratio
+        if recipe.reads_edges and graphs.edge_attr is None:
+            asked = f"mask.edge_ratio={ratio:g}" if ratio else "encoder.edge_features=true"
             raise StructmaeError(
-                f"encoder.edge_features=true, but {graphs.name} has no edge attributes: "
-                "leave the option out or give edges with attributes"
+                f"{asked}, but {graphs.name} has no edge attributes: leave it out or give edges with attributes"
             )
         columns = graphs.x.shape[1]
         categories = {column: len(values) for column, values in graphs.schema.categories.items()}
@@ -54,13 +65,14 @@ class NodeTokenizer(nn.Module):
             normalize = "row" if sparse else "standard" if numeric.numel() else "none"
         if normalize == "row" and bool((numeric < 0).any()):
             raise StructmaeError("tokens.normalize=row needs features of 0 or more: set tokens.normalize=standard")
-        width = graphs.edge_attr.shape[1] if edge_features and graphs.edge_attr is not None else 0
+        width = graphs.edge_attr.shape[1] if recipe.reads_edges and graphs.edge_attr is not None else 0
         made = cls(
             categories=categories,
             columns=columns,
             normalize=normalize,
             undirected=recipe.data.undirected,
             edge_width=width,
+            edge_tokens=ratio > 0,
         )
         if normalize == "standard" and numeric.numel():
             deviation, mean = torch.std_mean(numeric.double(), dim=0, correction=0)
@@ -76,6 +88,7 @@ class NodeTokenizer(nn.Module):
             "normalize": self.normalize,
             "undirected": self.undirected,
             "edge_width": self.edge_width,
+            "edge_tokens": self.edge_tokens,
         }
 
     @classmethod
@@ -129,9 +142,33 @@ class NodeTokenizer(nn.Module):
 
     def tokens(
         self, x: Tensor, edge_index: Tensor, ptr: Tensor, item_id: Tensor, edge_attr: Tensor | None = None
-    ) -> TokenSet:
-        """Whole graphs as one token set."""
-        return TokenSet(self.values(x), ptr, item_id, {"edges": self.relation(edge_index, len(x), edge_attr)})
+    ) -> dict[str, TokenSet]:
+        """Whole graphs as token sets: "node", and "edge" beside it where edges are hidden."""
+        relation = self.relation(edge_index, len(x), edge_attr)
+        edges = {}
+        if self.edge_tokens:
+            relation, edges["edge"] = _edge_tokens(relation, ptr, item_id, self.undirected)
+        return {"node": TokenSet(self.values(x), ptr, item_id, {"edges": relation}), **edges}
+
+
+def _edge_tokens(relation: Relation, ptr: Tensor, item_id: Tensor, undirected: bool) -> tuple[Relation, TokenSet]:
+    """Edges as tokens, one for both directions of a pair: the relation with their ids, and their set, by item and ends.
+
+    The relation keeps the attributes as they are; `Relation.with_attributes` gives those that a plan leaves.
+    """
+    assert relation.attributes is not None
+    nodes = len(relation.indptr) - 1
+    source, target = relation.edge_index
+    first, second = (torch.minimum(source, target), torch.maximum(source, target)) if undirected else (source, target)
+    between = source != target
+    keys, of = torch.unique(first[between] * nodes + second[between], return_inverse=True)
+    token = torch.full_like(source, -1)
+    token[between] = of
+    values = relation.attributes.new_empty(len(keys), relation.attributes.shape[1])
+    values[of] = relation.attributes[between]  # both directions have the same
+    ends = torch.stack([keys // nodes, keys % nodes]) if nodes else keys.new_zeros(2, 0)
+    borders = torch.searchsorted(ends[0].contiguous(), ptr)
+    return replace(relation, token=token), TokenSet(values, borders, item_id, {}, ends=ends)
 
 
 class GraphSource:
@@ -146,21 +183,33 @@ class GraphSource:
 
     @property
     def num_items(self) -> int:
-        return len(self.all.item_id)
+        return len(self.all["node"].item_id)
 
     def everything(self) -> dict[str, TokenSet]:
         """All items in order; the same object at each call, so set-up for it is done once."""
         if self._whole is None:
-            self._whole = {"node": self.all.to(self.device)}
+            self._whole = {name: part.to(self.device) for name, part in self.all.items()}
         return self._whole
 
     def batch(self, items: Int[Tensor, "chosen"]) -> dict[str, TokenSet]:
         if self.num_items == 1:
             return self.everything()
-        whole = self.all
-        counts = whole.ptr.diff()[items]
-        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        moved = (whole.ptr[items] - ptr[:-1]).repeat_interleave(counts)
-        index = torch.arange(int(ptr[-1])) + moved
-        relations = {name: relation.rows(index, moved) for name, relation in whole.relations.items()}
-        return {"node": TokenSet(whole.values[index], ptr, whole.item_id[items], relations).to(self.device)}
+        node, edge = self.all["node"], self.all.get("edge")
+        ptr, index, moved = _rows(node, items)
+        of_edges, batch = None, {}
+        if edge is not None and edge.ends is not None:
+            edge_ptr, rows, _ = _rows(edge, items)
+            ends = edge.ends[:, rows] - (node.ptr[items] - ptr[:-1]).repeat_interleave(edge_ptr.diff())
+            of_edges = (edge.ptr[items] - edge_ptr[:-1]).repeat_interleave(ptr.diff())
+            batch["edge"] = TokenSet(edge.values[rows], edge_ptr, edge.item_id[items], {}, ends=ends)
+        relations = {name: relation.rows(index, moved, of_edges) for name, relation in node.relations.items()}
+        batch = {"node": TokenSet(node.values[index], ptr, node.item_id[items], relations), **batch}
+        return {name: part.to(self.device) for name, part in batch.items()}
+
+
+def _rows(part: TokenSet, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the items chosen: their borders, the rows they have now, and what is taken off a row's number to move it."""
+    counts = part.ptr.diff()[items]
+    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    moved = (part.ptr[items] - ptr[:-1]).repeat_interleave(counts)
+    return ptr, torch.arange(int(ptr[-1])) + moved, moved

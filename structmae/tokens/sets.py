@@ -19,6 +19,7 @@ class Relation:
     indptr: Int[Tensor, "tokens_1"]
     source: Int[Tensor, "edges"]
     attributes: Float[Tensor, "edges width"] | None = None
+    token: Int[Tensor, "edges"] | None = None  # where edges are tokens: which one, -1 for a self-loop
 
     @classmethod
     def of(
@@ -43,18 +44,40 @@ class Relation:
         nodes = torch.arange(len(self.indptr) - 1, device=self.indptr.device)
         return torch.stack([self.source, nodes.repeat_interleave(self.indptr.diff(), output_size=len(self.source))])
 
-    def rows(self, index: Int[Tensor, "chosen"], ranges: Int[Tensor, "chosen"]) -> "Relation":
+    def with_attributes(self, of_token: Float[Tensor, "tokens width"]) -> "Relation":
+        """The same edges with other attributes: those of their tokens (both directions of a pair have one), and for a
+        self-loop the mean over the others that end where it does, as PyTorch Geometric has it."""
+        assert self.token is not None
+        loops = self.token < 0
+        attributes = of_token[self.token.clamp_min(0)].masked_fill(loops[:, None], 0.0)
+        target = self.edge_index[1]
+        counts = (self.indptr.diff() - 1).clamp_min(1)  # each node has one self-loop
+        sums = attributes.new_zeros(len(counts), attributes.shape[1]).index_add(0, target, attributes)
+        mean = (sums / counts[:, None])[target]
+        return replace(self, attributes=torch.where(loops[:, None], mean, attributes))
+
+    def rows(
+        self,
+        index: Int[Tensor, "chosen"],
+        ranges: Int[Tensor, "chosen"],
+        tokens: Int[Tensor, "chosen"] | None = None,
+    ) -> "Relation":
         """The part on tokens `index` (whole items, so every edge stays inside); `ranges` is what is taken off each
-        chosen token's old id to give its new one."""
+        chosen token's old id to give its new one, `tokens` likewise off the ids of its edges."""
         counts = self.indptr.diff()[index]
         indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         edges = torch.arange(int(indptr[-1])) + (self.indptr[index] - indptr[:-1]).repeat_interleave(counts)
         source = self.source[edges] - ranges.repeat_interleave(counts)
-        return Relation(indptr, source, None if self.attributes is None else self.attributes[edges])
+        attributes = None if self.attributes is None else self.attributes[edges]
+        token = None
+        if self.token is not None and tokens is not None:
+            token = (self.token[edges] - tokens.repeat_interleave(counts)).where(self.token[edges] >= 0, -1)
+        return Relation(indptr, source, attributes, token)
 
     def to(self, device: torch.device) -> "Relation":
         attributes = None if self.attributes is None else self.attributes.to(device)
-        return Relation(self.indptr.to(device), self.source.to(device), attributes)
+        token = None if self.token is None else self.token.to(device)
+        return Relation(self.indptr.to(device), self.source.to(device), attributes, token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +85,8 @@ class TokenSet:
     """M tokens of I items, packed: item i is rows `ptr[i]:ptr[i + 1]`.
 
     `values` (M, P) is their content, `item_id` (I,) names the items (a plan depends on the name, not on the batch),
-    `valid` (M,) is False for padding, `relations` hold edges by name.
+    `valid` (M,) is False for padding, `relations` hold edges by name. Tokens that stand between two of another set, as
+    edges do, say which: `ends` (2, M).
     """
 
     values: Float[Tensor, "tokens width"]
@@ -70,6 +94,7 @@ class TokenSet:
     item_id: Int[Tensor, "items"]
     relations: dict[str, Relation]
     valid: Tensor | None = None
+    ends: Int[Tensor, "2 tokens"] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -90,12 +115,15 @@ class TokenSet:
             item_id=self.item_id.to(device),
             relations={name: relation.to(device) for name, relation in self.relations.items()},
             valid=None if self.valid is None else self.valid.to(device),
+            ends=None if self.ends is None else self.ends.to(device),
         )
 
 
 @runtime_checkable
 class Source(Protocol):
     """Where the training loop gets batches from."""
+
+    device: torch.device
 
     @property
     def num_items(self) -> int:

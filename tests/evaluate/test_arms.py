@@ -11,7 +11,7 @@ def test_propagated_features_are_the_dense_product(karate):
     adjacency[karate.edge_index[0], karate.edge_index[1]] = 1
     scale = adjacency.sum(1).rsqrt()
     smooth = scale[:, None] * adjacency * scale
-    torch.testing.assert_close(propagate(source.all), smooth @ smooth @ source.all.values)
+    torch.testing.assert_close(propagate(source.all["node"]), smooth @ smooth @ source.all["node"].values)
 
 
 def test_a_directed_graph_propagates_along_its_edges():
@@ -22,6 +22,6 @@ def test_a_directed_graph_propagates_along_its_edges():
     graphs = structmae.load_data(Data(x=torch.eye(2), edge_index=torch.tensor([[0], [1]])), undirected=False)
     recipe = resolve("graphmae", {"data.undirected": False, "tokens.normalize": "none"})
     source = GraphSource(graphs, NodeTokenizer.fit(graphs, recipe))
-    once = propagate(source.all, 1)
+    once = propagate(source.all["node"], 1)
     assert once[0].tolist() == [1.0, 0.0]  # nothing arrives at node 0
     assert once[1, 0] > 0
