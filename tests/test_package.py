@@ -69,7 +69,7 @@ def test_readme_commands_exist():
     for line in lines:
         parser().parse_args(line.split())
     for name in re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(
-        r"(?:python|jupyter lab) ((?:benchmarks|examples)/\S+)", README
+        r"(?:python|jupyter lab) ((?:benchmarks|examples)/[\w./-]+)", README
     ):
         assert (ROOT / name).exists(), name
 

@@ -27,14 +27,14 @@ from structmae.masking.strategies import Act, Spec, count
 from structmae.masking.weights import degree, pagerank, variance
 
 if TYPE_CHECKING:
-    from structmae.masking.edges import Edges, edges, subgraph
+    from structmae.masking.edge_tokens import Edges, edges, subgraph
     from structmae.masking.plan import Plan, draw, permutation
     from structmae.masking.rng import VALIDATION, Purpose, philox4x32, stream
     from structmae.masking.torch import TorchPlan, apply, take, to_torch
     from structmae.masking.transforms import HideEdges, HideNodes, HidePaths
 
 _LAZY = {
-    "edges": ("Edges", "edges", "subgraph"),
+    "edge_tokens": ("Edges", "edges", "subgraph"),
     "plan": ("Plan", "draw", "permutation"),
     "rng": ("VALIDATION", "Purpose", "philox4x32", "stream"),
     "torch": ("TorchPlan", "apply", "take", "to_torch"),

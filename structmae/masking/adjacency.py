@@ -1,5 +1,6 @@
 """Where one can step from a token: the graph that blocks grow on and walks go along."""
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -50,7 +51,9 @@ def adjacency(indptr: Any, indices: Any, items: Any = None) -> Adjacency:
     indptr (M+1,) int; indices (E,) int, below M; items (I+1,) int: the layout's ptr (default one item). Steps from one
     item to another are left out when a layout is made. Raises UsageError for a wrong shape or index.
     """
-    rows, columns = np.asarray(indptr, np.int64), np.asarray(indices, np.int64)
+    # Contiguous and writable too: to Numba another array is another type, and would be compiled for again.
+    rows, columns = (np.require(a, np.int64, ["C", "A", "W"]) for a in (indptr, indices))
+    borders = np.require([0, rows.size - 1] if items is None else items, np.int64, ["C", "A", "W"])
     flat = rows.ndim == columns.ndim == 1 and len(rows) > 0
     if not flat or rows[0] != 0 or rows[-1] != len(columns) or (np.diff(rows) < 0).any():
         raise UsageError(
@@ -60,7 +63,6 @@ def adjacency(indptr: Any, indices: Any, items: Any = None) -> Adjacency:
     size = len(rows) - 1
     if len(columns) and (columns.min() < 0 or columns.max() >= size):
         raise UsageError(f"indices from {columns.min()} to {columns.max()}: must be tokens 0 to {size - 1}; renumber")
-    borders = np.array([0, size]) if items is None else np.asarray(items, np.int64)
     return Adjacency(rows, columns, columns, borders, places_are_tokens=True)
 
 
@@ -87,12 +89,18 @@ def grid(shape: tuple[int, ...], items: int = 1) -> Adjacency:
 class Topology:
     """An adjacency between the units of a layout, in the kernels' dtypes."""
 
-    ptr: NDArray[np.int32]  # (P+1,)
-    steps: NDArray[np.int32]  # (E, 2) place and unit, side by side: one cache line a step
+    ptr: NDArray[np.int32]  # (P+2,), with a place P that has no steps
+    steps: NDArray[np.int32]  # (E+1, 2) place and unit, side by side; the last leads to P and passes no unit
     own: NDArray[np.int32]  # (P,) the unit of a place, or -1
     items: Ints  # (I+1,) borders of the items' places
     units: int
     places_are_tokens: bool
+
+    @property
+    def packed(self) -> NDArray[np.uint64]:
+        """(E+1,) a step in one word, unit high: one load each."""
+        rows = self.steps if sys.byteorder == "little" else np.ascontiguousarray(self.steps[:, ::-1])
+        return rows.view(np.uint64).reshape(-1)
 
     @cached_property
     def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -115,7 +123,8 @@ def topology(at: Adjacency, unit_of: Ints, units: int) -> Topology:
         raise UsageError(f"{at!r}: must have at most {MOST} places and steps; split the graph into items")
     item = np.repeat(np.arange(len(at.items) - 1), np.diff(at.items))
     own = unit_of.astype(np.int32) if at.places_are_tokens else np.full(places, -1, np.int32)
-    ptr = np.empty(places + 1, np.int32)
-    steps = np.zeros((len(at.place) + 1, 2), np.int32)  # one more: kernels that step without a branch may read it
+    ptr = np.empty(places + 2, np.int32)
+    # Not zeros: only `empty` asks for huge pages, and a random step is all page walks without them.
+    steps = np.empty((len(at.place) + 1, 2), np.int32)
     n = walks.unit_steps(at.ptr, at.place, at.token, unit_of, item, own, at.places_are_tokens, ptr, steps)
     return Topology(ptr, steps[: n + 1], own, at.items, units, at.places_are_tokens)

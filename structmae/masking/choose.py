@@ -162,7 +162,7 @@ def _walk(code: Codes, at: Layout, ids: Ints, k: Ints, spec: Spec, act: np.uint8
     names = ids[units.item]
     stratum = np.zeros(0, np.int32) if at.stratum is None else units.stratum
     several = threads(int(units.ptr[-1])) > 1
-    steps = near.ptr, near.steps, near.own
+    steps = near.ptr, near.packed, near.own
     if several and at.items == 1:
         only = 0 if len(k) == 1 else -1
         _long_walk(code, quota, int(cap[0]), at, ids[0], spec, act, words, only, stratum)
@@ -193,7 +193,7 @@ def _long_walk(
     passed = np.empty((min(1 << 16, 2 * left // spec.length + 64), spec.length + 1), np.int32)
     while left > 0 and first < cap:
         n = min(len(passed), cap - first, 2 * left // spec.length + 64)
-        args = passed, first, spec.length, by_edge, places, edges, near.ptr, near.steps, near.own, item, *words
+        args = passed, first, spec.length, by_edge, places, edges, near.ptr, near.packed, near.own, item, *words
         each(partial(walks.paths, *args), even(n, threads(n * spec.length)))
         first += n
         left = walks.follow(code, passed[:n], act, NO, quota, only, stratum, left)

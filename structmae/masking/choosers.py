@@ -13,10 +13,10 @@ from structmae.masking.kernels import _fill, largest, mark, threshold, unit_rank
 @njit(nogil=True, cache=True)
 def _upto(rank, t, out):
     """out <- positions, ascending, where rank (n,) is at most t; out has room for one more."""
-    c = np.int64(0)
+    c = np.uint64(0)  # unsigned, or each index is looked at for its sign
     for j in range(len(rank)):
         out[c] = j
-        c += np.int64(rank[j] <= t)
+        c += np.uint64(rank[j] <= t)
 
 
 @njit(nogil=True, cache=True)
@@ -76,11 +76,12 @@ def spans(code, ptr, lead, start, ids, k, length, yes, no, visit, seed, stream, 
         _smallest(rank[:room], runs, slots)
         _smallest(rank[room:n], runs - 1, cuts)
         cuts[runs - 1] = hide - 1
-        before = np.int64(0)  # chosen units in the runs so far
+        before = np.uint64(0)  # chosen units in the runs so far
         for r in range(runs):
-            turns[slots[r] + before] = 1
-            before = np.int64(cuts[r]) + 1
-            turns[slots[r] + before] = 1
+            slot = np.uint64(slots[r])
+            turns[slot + before] = 1
+            before = np.uint64(cuts[r]) + np.uint64(1)
+            turns[slot + before] = 1
         _between_turns(words[: n // 8 + 1], yes, no)
         for j in range(n):
             out[j] = turns[j]
@@ -90,16 +91,17 @@ def spans(code, ptr, lead, start, ids, k, length, yes, no, visit, seed, stream, 
 @njit(nogil=True, cache=True)
 def _between_turns(words, yes, no):
     """Bytes of 0 and 1, eight a word <- `yes` from each odd 1 to before the next, else `no`: a running exclusive or."""
-    ones, top = np.uint64(0x0101010101010101), np.uint64(56)
-    state = np.uint64(0)
+    ones, top, zero = np.uint64(0x0101010101010101), np.uint64(56), np.uint64(0)
+    state = zero
     base, change = np.uint64(no) * ones, np.uint64(no ^ yes)
     for w in range(len(words)):
         x = words[w]
+        odd = ((x * ones) >> top) & np.uint64(1)  # so that words wait for one another by a single operation
         x ^= x << np.uint64(8)
         x ^= x << np.uint64(16)
         x ^= x << np.uint64(32)
-        x ^= state * ones
-        state = x >> top
+        x ^= (zero - state) & ones
+        state ^= odd
         words[w] = base ^ (x * change)
 
 

@@ -132,9 +132,10 @@ def indices(out, j, code, first, last, lo, hi):
     base, width = np.uint64(first), np.uint64(last - first)
     while hi > lo and np.uint64(code[hi - 1]) - base > width:
         hi -= 1  # writing without a branch goes one further than the last, which may be another thread's
+    at = np.uint64(j)  # unsigned, or each index is looked at for its sign
     for p in range(lo, hi):
-        out[j] = p
-        j += np.int64(np.uint64(code[p]) - base <= width)
+        out[at] = p
+        at += np.uint64(np.uint64(code[p]) - base <= width)
 
 
 @njit(nogil=True, cache=True)

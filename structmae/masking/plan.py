@@ -33,6 +33,8 @@ class Plan:
     seed: int  # the key it was drawn with
     stream: int
     visit: int
+    names: Ints  # (I,) what the items are called in it
+    source_words: tuple[np.uint64, np.uint64, np.uint64]
 
     @property
     def size(self) -> int:
@@ -114,6 +116,15 @@ class Plan:
     def with_act(self, act: Act) -> Ints:
         """(n,) the tokens that get `act`; their sources are `plan.source[plan.act == act]`."""
         return np.flatnonzero(self.code == act)
+
+    def random_ids(self, vocabulary: int) -> Ints:
+        """(n,) for each token that gets RANDOM, in order, an id below `vocabulary`, each as likely: for token ids, with
+        random_from "vocabulary"."""
+        at = self.with_act(Act.RANDOM)
+        item = np.searchsorted(self.ptr, at, side="right") - 1
+        ranks = kernels.ranks_at(self.names[item], at - self.ptr[item], *self.source_words).astype(np.uint64)
+        ids: Ints = (ranks * np.uint64(word("vocabulary", vocabulary, 31)) >> np.uint64(32)).astype(np.int64)
+        return ids
 
     def _range(self, first: int, last: int) -> Ints:
         borders, before = self._runs
@@ -203,9 +214,10 @@ def draw(
         if layout.valid is not None:
             code[~layout.valid] = ABSENT
     source: Ints | None = None
-    if spec.random or spec.act is Act.RANDOM:
+    if (spec.random or spec.act is Act.RANDOM) and spec.random_from != "vocabulary":
         source = _sources(code, layout.ptr, ids, spec.random_from == "visible", key)
-    return Plan(code, layout.ptr, source, key.seed, stream(view, token_set, purpose, draw), key.visit)
+    which = stream(view, token_set, purpose, draw)
+    return Plan(code, layout.ptr, source, key.seed, which, key.visit, ids, key.words(Purpose.SOURCE))
 
 
 def _sources(code: NDArray[np.uint8], ptr: Ints, ids: Ints, only: bool, key: Key) -> Ints:

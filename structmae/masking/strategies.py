@@ -15,7 +15,7 @@ from structmae.errors import UsageError
 STRATEGIES = ("uniform", "weighted", "block", "span", "walk")
 STARTS = ("node", "edge")
 SCOPES = ("item", "batch", "set")
-SOURCES = ("visible", "any")
+SOURCES = ("visible", "any", "vocabulary")
 
 
 class Act(IntEnum):
@@ -73,7 +73,9 @@ class Spec:
     act: Act | str = Act.TOKEN  # a name in any case is turned into an Act
     random: float = 0.0
     keep: float = 0.0
-    random_from: str = "visible"  # visible: hidden content cannot reach the encoder; any: GraphMAE as published
+    # Whose content RANDOM is. visible: of a token that the encoder sees anyway, so nothing hidden reaches it; any: as
+    # GraphMAE is published; vocabulary: of no token, for ids (Plan.random_ids, BERT's way).
+    random_from: str = "visible"
     scope: str = "item"  # what one draw is for: an item, the batch, or a set of items
     power: float = 1.0  # of the weights: 0 is uniform, below 0 prefers the light
     length: int = 3  # mean of a span, steps of a walk
@@ -92,10 +94,12 @@ class Spec:
             raise UsageError(f"random + keep = {both:g}: must be at most 1; lower one, both are shares of the chosen")
         if not (_is_number(self.power) and math.isfinite(self.power)):
             raise UsageError(f"power = {self.power!r}: must be a finite number; 1 takes the weights as they are")
+        object.__setattr__(self, "power", float(self.power))
         for name, most in (("length", 1 << 16), ("blocks", 1 << 31)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
                 raise UsageError(f"{name} = {value!r}: must be a whole number from 1 to {most}; choose another")
+            object.__setattr__(self, name, int(value))  # to Numba, NumPy's numbers are other types
         object.__setattr__(self, "act", to_act(self.act))
 
 

@@ -78,6 +78,10 @@ class TorchPlan:
         """(n,) the tokens that get `act`."""
         return self._tensor(self.plan.with_act(act))
 
+    def random_ids(self, vocabulary: int) -> Tensor:
+        """(n,) an id below `vocabulary` for each token that gets RANDOM."""
+        return self._tensor(self.plan.random_ids(vocabulary))
+
     def prepare(self, *names: str) -> None:
         """Makes and moves fields now: those named, or all that `apply` and a loss read."""
         for name in names or ("scored", "hidden", "visible", "kept", "restore", "act", "source"):
@@ -161,10 +165,15 @@ def apply(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
     """x (M, D) as the encoder sees it: `token` (D,) or (1, D) at TOKEN, another row of x at RANDOM, zeros at ZERO, and
     itself elsewhere.
 
-    Differentiable in x and token. Raises UsageError where the plan drops tokens (see `take`), or is of another size.
+    Differentiable in x and token. Raises UsageError where the plan drops tokens (see `take`), takes ids from a
+    vocabulary, or is of another size.
     """
     if plan.size != len(x):
         raise UsageError(f"a plan of {plan.size} tokens for x of {len(x)} rows: draw it over these tokens' layout")
+    if plan.plan.from_where is None and len(plan.with_act(Act.RANDOM)):
+        raise UsageError(
+            "random_from 'vocabulary' is for ids: put plan.random_ids(vocabulary) in place, then embed them"
+        )
     if plan.plan.dropped:
         raise UsageError("act 'drop' takes tokens out of the row; give take(x, plan.kept) to the encoder instead")
     out: Tensor = _Apply.apply(x, token, plan)

@@ -23,7 +23,7 @@ from torch_geometric.utils import is_undirected, select
 
 from structmae.errors import UsageError
 from structmae.masking.adjacency import adjacency
-from structmae.masking.edges import Edges, edges
+from structmae.masking.edge_tokens import Edges, edges
 from structmae.masking.layout import Ints, Layout, layout
 from structmae.masking.plan import Plan, draw
 from structmae.masking.rng import word

@@ -8,14 +8,17 @@ import numpy as np
 from numba import njit
 
 from structmae.masking.kernels import _fill
-from structmae.masking.rng import HALF
+from structmae.masking.rng import HALF, LOW
 
 _LANES = 64  # walks that go side by side, so that the memory one waits for is fetched while the others go on
 
 
 @njit(nogil=True, cache=True)
 def unit_steps(ptr, place, token, unit_of, item_of, own, places_are_tokens, out_ptr, out):
-    """out (E, 2) int32, out_ptr (P+1,) int32 <- place and unit of each step inside its item that passes a unit."""
+    """out (E+1, 2) int32, out_ptr (P+2,) int32 <- place and unit of each step inside its item that passes a unit.
+
+    Then one step more, to place P, which has none, passing unit -1: where walks without a branch go from a dead end.
+    """
     n = 0
     for p in range(len(ptr) - 1):
         out_ptr[p] = n
@@ -27,7 +30,9 @@ def unit_steps(ptr, place, token, unit_of, item_of, own, places_are_tokens, out_
                 out[n, 0] = place[e]
                 out[n, 1] = u
                 n += 1
-    out_ptr[len(ptr) - 1] = n
+    out_ptr[len(ptr) - 1 :] = n
+    out[n, 0] = len(ptr) - 1
+    out[n, 1] = -1
     return n
 
 
@@ -67,41 +72,40 @@ def paths(out, first, length, by_edge, places, edges, steps_ptr, steps, own, ite
     Walk w has the words of local positions w * b .. of its item, where b is length + 1 rounded up to a multiple of 4.
     The first names where it starts: a place of the item (whose own unit, if it is one, comes first), or with `by_edge`
     a step that it then takes; each other one the step, of those out of where it is. A walk ends where there is none.
-    places and edges (2,): the item's range of places and of steps.
+    places and edges (2,): the item's range of places and of steps; steps (E+1,) uint64: unit and place in one word.
     """
     per = (length + 4) // 4 * 4
     words = np.empty(_LANES * per, np.uint32)
-    at, step = np.empty(_LANES, np.int64), np.empty(_LANES, np.int64)
-    first_place, count = places[0], np.uint64(places[1] - places[0])
-    first_edge, edge_count = edges[0], np.uint64(edges[1] - edges[0])
+    at, step = np.empty(_LANES, np.uint32), np.empty(_LANES, np.uint32)
+    first_place, count = np.uint64(places[0]), np.uint64(places[1] - places[0])
+    first_edge, edge_count = np.uint64(edges[0]), np.uint64(edges[1] - edges[0])
+    nowhere = np.uint64(len(steps) - 1)
+    taken = length if by_edge else length + 1
     while lo < hi:
         lanes = min(hi - lo, np.int64(_LANES))
         _fill(words[: lanes * per], (first + lo) * per, item, visit, seed, stream)
         for j in range(lanes):
             w = np.uint64(words[j * per])
             if by_edge:
-                e = first_edge + np.int64((w * edge_count) >> HALF)
-                at[j] = steps[e, 0]
-                out[lo + j, 0] = steps[e, 1]
+                s = steps[first_edge + ((w * edge_count) >> HALF)]
+                at[j] = s & LOW
+                out[lo + j, 0] = np.int32(s >> HALF)
+                out[lo + j, length] = -1
             else:
-                at[j] = first_place + np.int64((w * count) >> HALF)
+                at[j] = first_place + ((w * count) >> HALF)
                 out[lo + j, 0] = own[at[j]]
-        for t in range(1, length + 1):
-            if by_edge and t == length:
-                for j in range(lanes):
-                    out[lo + j, t] = -1
-                break
-            for j in range(lanes):  # two loops: the loads of each do not wait for one another
-                p = max(at[j], 0)
-                e = np.int64(steps_ptr[p])
-                degree = np.int64(steps_ptr[p + 1]) - e
-                e += np.int64((np.uint64(words[j * per + t]) * np.uint64(degree)) >> HALF)
-                step[j] = e if (degree > 0) & (at[j] >= 0) else -1
+        # Two loops, so that no load waits for another lane's; unsigned, so that no index is looked at for its sign.
+        for t in range(1, taken):
             for j in range(lanes):
-                e = max(step[j], 0)
-                place, unit = steps[e, 0], steps[e, 1]
-                at[j] = place if step[j] >= 0 else -1
-                out[lo + j, t] = unit if step[j] >= 0 else -1
+                p = np.uint64(at[j])
+                e = np.uint64(steps_ptr[p])
+                degree = np.uint64(steps_ptr[p + np.uint64(1)]) - e
+                e += (np.uint64(words[j * per + t]) * degree) >> HALF
+                step[j] = e if degree > 0 else nowhere
+            for j in range(lanes):
+                s = steps[np.uint64(step[j])]
+                at[j] = s & LOW
+                out[lo + j, t] = np.int32(s >> HALF)
         lo += lanes
 
 

@@ -18,7 +18,7 @@ from torch_geometric.utils import subgraph as pyg_subgraph
 
 from structmae.errors import UsageError
 from structmae.masking import Purpose, Spec, count, draw, layout, parallel
-from structmae.masking.edges import edges, subgraph
+from structmae.masking.edge_tokens import edges, subgraph
 
 
 @st.composite
@@ -294,7 +294,7 @@ def test_what_does_not_fit():
 BOUNDS = """
 import numpy as np
 from structmae.masking import Spec, draw, edge_kernels, layout
-from structmae.masking.edges import edges, subgraph
+from structmae.masking.edge_tokens import edges, subgraph
 rng = np.random.default_rng(0)
 for n, e in [(0, 0), (1, 3), (4, 0), (4, 3), (4, 40), (50, 5000)]:
     index = rng.integers(0, max(n, 1), (2, e))

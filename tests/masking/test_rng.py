@@ -38,7 +38,8 @@ def test_philox_is_the_oracle(counter, key):
 def test_rank_layout(item, visit, seed, which, n):
     """Words of a rank: key (seed, stream), counter (id low, id high, visit, local // 4), output local % 4."""
     words = np.uint64(visit), np.uint64(seed), np.uint64(which)
-    got = kernels.ranks(np.array([0, n]), np.array([item]), *words)
+    got = np.empty(n, np.uint32)
+    kernels.ranks(got, 0, item, *words)
     low, high = item & 0xFFFFFFFF, item >> 32
     assert got.tolist() == [philox([low, high, visit, p // 4], [seed, which])[p % 4] for p in range(n)]
     locals_ = np.arange(n)[::-1].copy()

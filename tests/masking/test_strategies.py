@@ -46,6 +46,16 @@ def test_count_at_the_edges(ratio, n, k):
         ({"strategy": "unifrom"}, "strategy = 'unifrom'"),
         ({"scope": "epoch"}, "scope = 'epoch'"),
         ({"random_from": "hidden"}, "random_from = 'hidden'"),
+        ({"start": "anywhere"}, "start = 'anywhere'"),
+        ({"power": math.inf}, "power = inf"),
+        ({"power": "1"}, "power = '1'"),
+        ({"power": True}, "power = True"),
+        ({"length": 0}, "length = 0"),
+        ({"length": 2.0}, "length = 2.0"),
+        ({"length": (1 << 16) + 1}, "from 1 to 65536"),
+        ({"blocks": 0}, "blocks = 0"),
+        ({"blocks": True}, "blocks = True"),
+        ({"blocks": (1 << 31) + 1}, "from 1 to 2147483648"),
     ],
 )
 def test_spec_refuses(fields, says):
@@ -64,3 +74,12 @@ def test_an_act_by_name_or_number_is_an_act():
     assert Spec(act="ZERO").act is Act.ZERO
     assert Spec(act=4).act is Act.KEEP
     assert [(a.name, int(a)) for a in Act] == [("DROP", 0), ("TOKEN", 1), ("RANDOM", 2), ("ZERO", 3), ("KEEP", 4)]
+
+
+def test_defaults_and_numbers_of_numpy():
+    spec = Spec()
+    assert (spec.strategy, spec.power, spec.length, spec.blocks, spec.start) == ("uniform", 1.0, 3, 1, "node")
+    spec = Spec("walk", length=np.uint64(7), blocks=np.int32(2), power=np.float32(0.5))
+    assert (spec.length, spec.blocks, spec.power) == (7, 2, 0.5)
+    assert [type(x) for x in (spec.length, spec.blocks, spec.power)] == [int, int, float]
+    assert spec == Spec("walk", length=7, blocks=2, power=0.5)

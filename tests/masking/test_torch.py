@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 import structmae.masking
 from structmae.errors import UsageError
@@ -123,6 +124,24 @@ def test_what_cannot_be_applied_or_taken_is_refused():
     for index in ([-1], [10]):
         with pytest.raises(IndexError, match="x has rows 0 to 9"):
             take(torch.randn(10, 2), torch.tensor(index))
+
+
+def test_random_ids_are_uniform_and_a_function_of_the_key():
+    """BERT's 80/10/10 on ids: RANDOM is an id of the vocabulary, whatever else is there."""
+    spec = Spec(ratio=0.15, random=0.1, keep=0.1, random_from="vocabulary")
+    many = draw(layout(np.arange(401) * 500), spec, seed=0, visit=0)
+    ids = many.random_ids(7)
+    assert len(ids) == len(many.with_act(Act.RANDOM)) > 2500
+    assert stats.chisquare(np.bincount(ids, minlength=7)).pvalue > 1e-3
+    one = to_torch(draw(layout([0, 500], item_id=[3]), spec, seed=0, visit=0))
+    here = (many.with_act(Act.RANDOM) // 500) == 3
+    assert one.random_ids(7).tolist() == ids[here].tolist()
+    alone = draw(layout([0, 1]), Spec(ratio=1.0, act="random", random_from="vocabulary"), seed=0, visit=0)
+    assert alone.act.tolist() == [Act.RANDOM]  # it needs no other token to take from
+    with pytest.raises(UsageError, match="vocabulary"):
+        apply(torch.randn(500, 2), one, torch.zeros(2))
+    with pytest.raises(UsageError, match="vocabulary = -1"):
+        alone.random_ids(-1)
 
 
 def test_ahead_makes_the_next_item_meanwhile():

@@ -12,7 +12,7 @@ from torch_geometric.utils import is_undirected, to_undirected
 
 from structmae.errors import UsageError
 from structmae.masking import Spec, count, draw, layout
-from structmae.masking.edges import edges
+from structmae.masking.edge_tokens import edges
 from structmae.masking.transforms import HideEdges, HideNodes, HidePaths
 from structmae.masking.weights import degree, pagerank
 

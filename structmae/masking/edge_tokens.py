@@ -1,7 +1,7 @@
 """Edges as tokens: which are hidden together, the graph that is left, and pairs that are no edges.
 
     >>> from structmae.masking import Spec, draw
-    >>> from structmae.masking.edges import edges
+    >>> from structmae.masking.edge_tokens import edges
     >>> ring = edges([[0, 1, 2, 3, 1, 2, 3, 0], [1, 2, 3, 0, 0, 1, 2, 3]])
     >>> ring
     Edges(4 undirected pairs from 8 edges, 4 nodes in 1 graph)
