@@ -189,7 +189,8 @@ class Spans(Work):
         self.moved = self.at.size
 
     def ours(self, visit: int) -> Tensor:
-        return torch.from_numpy(self.plan(visit).code.reshape(self.shape) <= Act.ZERO)
+        code = self.plan(visit).code.reshape(self.shape)
+        return torch.from_numpy(np.less_equal(code, Act.ZERO, out=code.view(bool)))  # in the plan's own memory
 
     def other(self) -> Tensor:
         mask: Tensor = self.mask(self.x, r=0.5, lm=3)

@@ -85,7 +85,7 @@ def spans(code, ptr, lead, start, ids, k, length, yes, no, visit, seed, stream, 
         _between_turns(words[: n // 8 + 1], yes, no)
         for j in range(n):
             out[j] = turns[j]
-        words[:] = 0
+        words[: n // 8 + 1] = 0
 
 
 @njit(nogil=True, cache=True)

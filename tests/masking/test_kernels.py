@@ -133,17 +133,16 @@ def test_uniform_is_a_sort(n):
 N = 300_000  # of as many ranks, some ten pairs are equal
 
 
-def large(k, threads):
+def large(k, threads, item=9):
     code = np.full(N, 77, np.uint8)
     with on_threads(threads):
-        choose._one_large(code, np.int64(9), k, YES, WORDS)
+        choose._one_large(code, np.int64(item), k, YES, WORDS)
     return code
 
 
-@pytest.fixture(scope="module")
-def ranks():
+def ranks(item):
     out = np.empty(N, np.uint32)
-    kernels.ranks(out, 0, 9, *WORDS)
+    kernels.ranks(out, 0, item, *WORDS)
     return out
 
 
@@ -154,17 +153,36 @@ def test_a_large_stratum_is_one_like_others(k, threads):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_ties_at_the_threshold_of_a_large_stratum(ranks, threads):
-    """k is put between two equal ranks: the first of them is chosen, the last is not."""
-    order = np.argsort(ranks, kind="stable")
-    twice = np.flatnonzero(np.diff(ranks[order]) == 0) + 1
-    assert len(twice) > 3
-    for k in twice.tolist():
-        code = large(k, threads)
-        assert code[order[k - 1]] == 1
-        assert code[order[k]] == 5
-        assert (code == 1).sum() == k
-        assert np.array_equal(code, uniform([0, N], [k]))
+def test_ties_at_the_threshold_of_a_large_stratum(threads):
+    """k is put between two equal ranks: the first of them is chosen, the last is not. Far apart, and close together."""
+    seen = []
+    for item in (0, 17, 45, 71, 94):
+        rank = ranks(item)
+        order = np.argsort(rank, kind="stable")
+        twice = np.flatnonzero(np.diff(rank[order]) == 0) + 1
+        close = (N - 1 - order[twice - 1]) // kernels._BLOCK == (N - 1 - order[twice]) // kernels._BLOCK
+        for k in twice[close | (item == 0)].tolist():
+            code = large(k, threads, item)
+            assert code[order[k - 1]] == 1
+            assert code[order[k]] == 5
+            assert (code == 1).sum() == k
+            assert np.array_equal(code, uniform([0, N], [k], item))
+        seen += close.tolist()
+    assert sum(seen) == 4
+    assert len(seen) > 20
+
+
+@given(st.data(), st.integers(0, 9000), st.integers(0, 9000), st.booleans())
+def test_a_window(data, lo, size, whole):
+    """With borders that are ranks, so that it matters which of them belong to it."""
+    rank = ranks(9)[lo : lo + size].tolist()
+    borders = st.sampled_from([0, 2**32 - 1, *rank[:: len(rank) // 20 + 1]])
+    low, high = sorted([data.draw(borders), 2**32 - 1 if whole else data.draw(borders)])
+    inside = [r for r in rank if low <= r <= high]
+    room = data.draw(st.integers(0, 2 * len(inside)))
+    below, many, found = kernels.window(9, lo, lo + size, np.uint32(low), np.uint32(high), room, *WORDS)
+    assert (below, many) == (sum(r < low for r in rank), len(inside))
+    assert found[: min(many, room)].tolist() == inside[:room]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
