@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmae.masking import choosers, codes, kernels, walks
+from structmae.masking import choosers, codes, kernels, memory, walks
 from structmae.masking.layout import Ints, Layout, Units
 from structmae.masking.parallel import balanced, each, even, threads
 from structmae.masking.rng import Purpose, stream
@@ -45,7 +45,7 @@ def tokens(at: Layout, ids: Ints, spec: Spec, key: Key) -> Codes:
     if spec.ratio in (0.0, 1.0):  # nothing to choose
         code = np.full(int(units.ptr[-1]), act if spec.ratio else NO, np.uint8)
     else:
-        code = np.empty(int(units.ptr[-1]), np.uint8)
+        code = memory.empty(int(units.ptr[-1]), np.uint8)
         k = count(spec.ratio, np.diff(units.ptr))
         _CHOOSERS[spec.strategy](code, at, ids, k, spec, act, key.words(key.purpose))
     if spec.random or spec.keep:

@@ -1,8 +1,7 @@
 """The compiled part, second half: from the code of each token to shares, sources and index arrays.
 
-Arguments and rules are those of kernels.py. Results are written to arrays that come from NumPy and not from the
-kernel's own allocator: NumPy asks the system for huge pages from 4 MB on, which halves the time of what is bound by
-memory.
+Arguments and rules are those of kernels.py. Results are written to arrays that are handed in, and not made here: memory
+that is used again (memory.py) takes half the time.
 """
 # mypy: allow-untyped-defs
 

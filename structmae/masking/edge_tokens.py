@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from structmae.errors import UsageError
 from structmae.masking import edge_kernels as kernels
-from structmae.masking import parallel
+from structmae.masking import memory, parallel
 from structmae.masking.adjacency import Adjacency
 from structmae.masking.layout import Ints, Layout, layout
 from structmae.masking.plan import Plan
@@ -87,7 +87,7 @@ class Edges:
 
     def visible_index(self, plan: Plan) -> Ints:
         """(V,) which of the given edges stay, in the given order, repeats and self-loops included: for attributes."""
-        out = np.empty(len(self.of) + 1, np.int64)
+        out = memory.empty(len(self.of) + 1, np.int64)
         return out[: kernels.staying(self._code(plan), self.of, out)]
 
     def csr(self, plan: Plan) -> tuple[Ints, Ints]:
@@ -95,7 +95,7 @@ class Edges:
         code, rows = self._code(plan), self.rows
         visible = kernels.count(plan.code, np.uint8(Act.KEEP), np.uint8(UNTOUCHED))
         indptr = np.empty(self.num_nodes + 1, np.int64)
-        source = np.empty((1 + self.undirected) * visible + len(self.loops) + 1, np.int64)
+        source = memory.empty((1 + self.undirected) * visible + len(self.loops) + 1, np.int64)
         kernels.visible_rows(code, rows.ptr, rows.source, rows.token, indptr, source)
         return indptr, source[:-1]
 
@@ -172,7 +172,7 @@ class Edges:
         counts = [kernels.count(code[a:b], few, many) for a, b in pairwise(borders)]
         starts = dict(zip(borders, np.cumsum([0, *counts]).tolist(), strict=True))
         n = sum(counts)
-        out = np.empty((2, (1 + both) * n + len(loops)), np.int64)
+        out = memory.empty((2, (1 + both) * n + len(loops)), np.int64)
         out[:, out.shape[1] - len(loops) :] = loops
 
         def fill(a: int, b: int) -> None:
@@ -276,7 +276,7 @@ def subgraph(edge_index: Any, plan: Plan, return_index: bool = False) -> Ints | 
     seen = ((plan.code == Act.KEEP) | (plan.code == UNTOUCHED)).view(np.uint8)
     runs = parallel.even(index.shape[1], parallel.threads(index.shape[1] // 10))
     # How many stay is known at the end: they go to int32 first, a quarter of what the edges take, and then into place.
-    kept = [np.empty((2, b - a + 1), np.int32) for a, b in pairwise(runs)]
+    kept = [memory.empty((2, b - a + 1), np.int32) for a, b in pairwise(runs)]
     counts = [0] * len(kept)
 
     def gather(a: int, b: int) -> None:
@@ -288,10 +288,10 @@ def subgraph(edge_index: Any, plan: Plan, return_index: bool = False) -> Ints | 
     if min(counts) < 0:
         have = f"{index.min()} to {index.max()}"
         raise UsageError(f"edge_index has nodes {have}, the plan {size}: must be fewer; draw it over all nodes")
-    out = np.empty((2, sum(counts)), np.int64)
+    out = memory.empty((2, sum(counts)), np.int64)
     for n, end, part in zip(counts, np.cumsum(counts), kept, strict=True):
         out[:, end - n : end] = part[:, :n]
     if not return_index:
         return out
-    where = np.empty(index.shape[1] + 1, np.int64)
+    where = memory.empty(index.shape[1] + 1, np.int64)
     return out, where[: kernels.where_between(seen, *index, where)]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmae.errors import UsageError
-from structmae.masking import choose, codes, kernels
+from structmae.masking import choose, codes, kernels, memory
 from structmae.masking.choose import Key
 from structmae.masking.layout import Ints, Layout
 from structmae.masking.parallel import ALONE, balanced, each, even, threads
@@ -69,9 +69,8 @@ class Plan:
 
     @cached_property
     def _memory(self) -> Ints:
-        """(2, M) for hidden and visible, and for restore. One piece, for then the allocator keeps it from plan to plan;
-        what is never written takes no memory."""
-        return np.empty((2, self.size), np.int64)
+        """(2, M) for hidden and visible, and for restore; what is never written takes no memory."""
+        return memory.empty((2, self.size), np.int64)
 
     @cached_property
     def _split(self) -> tuple[Ints, Ints]:
@@ -128,7 +127,7 @@ class Plan:
 
     def _range(self, first: int, last: int) -> Ints:
         borders, before = self._runs
-        out = np.empty(_between(before[-1], first, last), np.int64)
+        out = memory.empty(_between(before[-1], first, last), np.int64)
         at = np.uint8(first), np.uint8(last)
 
         def run(lo: int, hi: int) -> None:
@@ -223,7 +222,8 @@ def draw(
 def _sources(code: NDArray[np.uint8], ptr: Ints, ids: Ints, only: bool, key: Key) -> Ints:
     borders = balanced(ptr, threads(len(code)))
     before = [np.count_nonzero(code[: ptr[item]] <= Act.KEEP) for item in borders]
-    source = np.full(before[-1], -1, np.int64)
+    source = memory.empty(int(before[-1]), np.int64)
+    source[:] = -1
     words = key.words(Purpose.SOURCE)
 
     def run(lo: int, hi: int) -> None:

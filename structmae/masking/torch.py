@@ -1,8 +1,7 @@
 """Plans as torch tensors, without copying on the CPU; and what is done with them: `apply` and `take`.
 
-Both are differentiable. On the CPU, in float32, they are one pass of a kernel into memory that comes from NumPy, which
-asks for huge pages from 4 MB on: half the time of a gather of 50 MB is the system mapping torch's pages one by one.
-Elsewhere they are torch's own operations, with the same result.
+Both are differentiable. On the CPU, in float32, they are one pass of a kernel into memory that is used again
+(memory.py). Elsewhere they are torch's own operations, with the same result.
 """
 
 import threading
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from structmae.errors import UsageError
-from structmae.masking import codes
+from structmae.masking import codes, memory
 from structmae.masking.parallel import each, even, threads
 from structmae.masking.plan import Plan
 from structmae.masking.strategies import Act
@@ -200,7 +199,7 @@ class _Take(torch.autograd.Function):
             return x.index_select(0, index)
         if len(index) and (int(index.min()) < 0 or int(index.max()) >= len(x)):
             raise IndexError(f"index from {int(index.min())} to {int(index.max())}: x has rows 0 to {len(x) - 1}")
-        out = np.empty((len(index), x.shape[1]), np.float32)
+        out = memory.empty((len(index), x.shape[1]), np.float32)
         args = out, _array(x), _array(index)
         each(lambda lo, hi: codes.rows(*args, lo, hi), even(len(index), threads(out.size)))
         return torch.from_numpy(out)
@@ -219,7 +218,7 @@ class _Apply(torch.autograd.Function):
         row = token.reshape(-1)
         if not _native(x, row):
             return _replace(x, plan, row)
-        out = np.empty(x.shape, np.float32)
+        out = memory.empty(tuple(x.shape), np.float32)
         code, source = plan.plan.code, plan.plan.source
         borders = even(len(x), threads(out.size))
         before = [int(np.searchsorted(plan.plan.scored, border)) for border in borders]
