@@ -27,10 +27,16 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     size = int(count) * kind.itemsize
     if size < LEAST:
         return np.empty(shape, kind)
-    block = _take(size)
-    view = memoryview(block)  # type: ignore[arg-type]
-    weakref.finalize(view, _give, block).atexit = False  # arrays on it hold the view, not the block
-    return np.frombuffer(view, kind, int(count)).reshape(shape)
+    loan = _Loan(_take(size))
+    return np.asarray(loan)[:size].view(kind).reshape(shape)
+
+
+class _Loan:
+    """What the arrays on a block hold, not the block itself: it dies with the last of them."""
+
+    def __init__(self, block: NDArray[np.uint8]) -> None:
+        self.__array_interface__ = block.__array_interface__
+        weakref.finalize(self, _give, block).atexit = False
 
 
 def clear() -> None:
