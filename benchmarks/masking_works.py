@@ -283,7 +283,8 @@ class Tube(Work):
         return plan.visible, plan.hidden
 
     def other(self) -> tuple[Ints, Ints]:
-        order = self.rng.random((self.shape[0], self.places), np.float32).argsort(1)[:, None]
+        rank = self.rng.random((self.shape[0], self.places), np.float32)
+        order = rank.argpartition(self.shown, 1)[:, None]
         visible, hidden = self.base + order[..., : self.shown], self.base + order[..., self.shown :]
         return visible.ravel(), hidden.ravel()
 

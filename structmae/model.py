@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from structmae import registry
+from structmae.errors import UsageError
 from structmae.masking.torch import TorchPlan, apply
 from structmae.nn.base import Decoder, Encoder
 from structmae.nn.build import build_decoder
@@ -58,6 +59,12 @@ class MaskedAutoencoder(nn.Module):
         )
         # A head whose token set is not made (edges, where none are hidden) has nothing to rebuild.
         heads = {name: options for name, options in recipe.heads.items() if options.of in encoder.token_widths}
+        for name, options in heads.items():
+            if options.loss == "sce" and encoder.token_widths[options.of] == 1:
+                raise UsageError(
+                    f"heads.{name}.loss=sce compares directions, and a {options.of} with 1 column has none to learn: "
+                    f"set heads.{name}.loss=mse"
+                )
         self.heads = nn.ModuleDict(
             {name: Head(options, build_decoder(options, recipe, encoder)) for name, options in heads.items()}
         )

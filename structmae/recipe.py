@@ -267,6 +267,12 @@ def from_tree(about: Mapping[str, Any]) -> Recipe:
 def _check_together(recipe: Recipe) -> None:
     """Rules between options."""
     mask, encoder = recipe.mask, recipe.encoder
+    still = mask.ratio_first == mask.ratio and (mask.strategy != "weighted" or mask.power_first == mask.power)
+    if mask.curriculum != "none" and still:
+        raise UsageError(
+            f"mask.curriculum={mask.curriculum} goes from mask.ratio_first={mask.ratio_first:g} to "
+            f"mask.ratio={mask.ratio:g}, which is no way: set mask.ratio_first (or, with weights, mask.power_first)"
+        )
     if mask.random + mask.keep > 1 + 1e-9:
         raise UsageError(
             f"mask.random={mask.random} and mask.keep={mask.keep}: shares of one whole, so at most 1 together"

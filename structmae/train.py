@@ -80,6 +80,8 @@ class Planner:
                 part.ptr.cpu().numpy(),
                 item_id=part.item_id.cpu().numpy(),
                 valid=valid,
+                # Where a pair's two directions are tokens of their own, they are hidden together all the same.
+                group=None if part.ends is None else masking.undirected(part.ends.cpu().numpy()),
                 **(_surroundings(part, self.mask) if part.relations else {}),
             )
         return self._layouts[part]

@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric.data import Data
 
+import structmae
 from structmae import masking, resolve
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
 from structmae.masking import Spec, apply, draw, layout, to_torch
 from structmae.run import build
 from structmae.tokens.graph import GraphSource, NodeTokenizer
@@ -200,3 +202,34 @@ def test_seeds_settle_the_weights(karate):
 def test_unreadable_normalisation_is_refused(karate):
     with pytest.raises(StructmaeError, match="0 or more"):
         parts(replace(karate, x=karate.x - 0.5), **{"tokens.normalize": "row"})
+
+
+def test_edges_of_both_directions_are_hidden_together_where_they_are_tokens_of_their_own():
+    """A directed graph that lists both: one left visible would give the other away."""
+    ring = torch.arange(6)
+    there = torch.stack([ring, (ring + 1) % 6])
+    data = Data(x=torch.eye(6), edge_index=torch.cat([there, there.flip(0)], 1), edge_attr=torch.rand(12, 2))
+    graphs = structmae.load_data(data, undirected=False)
+    recipe, _, source = parts(graphs, **{"data.undirected": False, "mask.edge_ratio": 0.5})
+    tokens = source.everything()
+    plan = Planner(recipe.mask, 0).draw(tokens, visit=0, step=0)["edge"]
+    ends = tokens["edge"].ends[:, plan.hidden].T.tolist()
+    assert len(ends) == 6
+    assert sorted(ends) == sorted([b, a] for a, b in ends)
+
+
+def test_graphs_without_edges_train_beside_others_with_hidden_edges():
+    none = Data(x=torch.rand(3, 2), edge_index=torch.zeros(2, 0, dtype=torch.long), edge_attr=torch.zeros(0, 2))
+    some = Data(x=torch.rand(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]), edge_attr=torch.rand(2, 2))
+    recipe, model, source = parts(structmae.load_data([none, some]), **{"mask.edge_ratio": 0.5})
+    for items, terms in (([0], {"features"}), ([1], {"features", "edges"}), ([0, 1], {"features", "edges"})):
+        tokens = source.batch(torch.tensor(items))
+        assert set(model(tokens, Planner(recipe.mask, 0).draw(tokens, visit=0, step=0)).terms) == terms
+
+
+def test_a_loss_of_directions_is_refused_where_there_is_one_column():
+    lengths = Data(x=torch.rand(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]), edge_attr=torch.rand(2, 1))
+    graphs = structmae.load_data(lengths)
+    with pytest.raises(UsageError, match=r"set heads\.edges\.loss=mse"):
+        parts(graphs, **{"mask.edge_ratio": 0.5})
+    parts(graphs, **{"mask.edge_ratio": 0.5, "heads.edges.loss": "mse"})

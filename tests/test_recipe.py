@@ -150,3 +150,9 @@ def test_changes_names_what_differs():
 
 def test_data_options_need_no_data_set():
     assert data_options("graphmae", {"data.undirected": "false", "encoder.heads": "3"}).undirected is False
+
+
+def test_a_curriculum_that_moves_nothing_is_refused():
+    with pytest.raises(UsageError, match=r"set mask\.ratio_first"):
+        resolve("graphmae", {"mask.curriculum": "linear", "mask.ratio": 0.5})
+    assert resolve("graphmae", {"mask.curriculum": "linear", "mask.ratio_first": 0.2}).mask.ratio_first == 0.2

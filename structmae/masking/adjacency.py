@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmae.errors import UsageError
+from structmae.masking.groups import whole, wholes
 
 Ints = NDArray[np.int64]
 MOST = np.iinfo(np.int32).max  # entries: the kernels hold them as int32, half the memory a random step has to touch
@@ -45,15 +46,22 @@ class Adjacency:
         return f"Adjacency({len(self.ptr) - 1} {what} in {len(self.items) - 1} items, {len(self.place)} steps)"
 
 
+def _ints(name: str, value: Any) -> Ints:
+    """A copy: what the caller writes to later was never checked."""
+    a = np.asarray(value)
+    if a.dtype.kind not in "iu" and a.size:
+        raise UsageError(f"{name} has dtype {a.dtype}: must be integers; convert it")
+    return np.array(a, np.int64, order="C")
+
+
 def adjacency(indptr: Any, indices: Any, items: Any = None) -> Adjacency:
     """Neighbours of tokens in compressed rows: those of token i are indices[indptr[i]:indptr[i + 1]].
 
     indptr (M+1,) int; indices (E,) int, below M; items (I+1,) int: the layout's ptr (default one item). Steps from one
     item to another are left out when a layout is made. Raises UsageError for a wrong shape or index.
     """
-    # Contiguous and writable too: to Numba another array is another type, and would be compiled for again.
-    rows, columns = (np.require(a, np.int64, ["C", "A", "W"]) for a in (indptr, indices))
-    borders = np.require([0, rows.size - 1] if items is None else items, np.int64, ["C", "A", "W"])
+    rows, columns = _ints("indptr", indptr), _ints("indices", indices)
+    borders = np.array([0, rows.size - 1]) if items is None else _ints("items", items)
     flat = rows.ndim == columns.ndim == 1 and len(rows) > 0
     if not flat or rows[0] != 0 or rows[-1] != len(columns) or (np.diff(rows) < 0).any():
         raise UsageError(
@@ -68,7 +76,8 @@ def adjacency(indptr: Any, indices: Any, items: Any = None) -> Adjacency:
 
 def grid(shape: tuple[int, ...], items: int = 1) -> Adjacency:
     """The neighbours along each axis of tokens that lie row-major on a grid, in each of `items` items: 2 on a path, 4
-    on an image, 6 on a video (fewer at the border)."""
+    on an image, 6 on a video (fewer at the border). Raises UsageError for sizes below 0."""
+    shape, items = wholes("shape", shape, 0), whole("items", items, 0)
     one = int(np.prod(shape))
     at = np.arange(one).reshape(shape)
     ends = []

@@ -251,7 +251,7 @@ def edges(
     Arrays are NumPy, lists or CPU tensors. Raises UsageError for a wrong shape, dtype or node, or an edge between
     graphs.
     """
-    index, undirected = _ends(edge_index), bool(undirected)
+    index, undirected = _ends(edge_index).copy(), bool(undirected)
     nodes = _nodes(index, num_nodes, ptr)
     key = np.empty(index.shape[1], np.int64)
     ordered = kernels.keys(*index, undirected, key)

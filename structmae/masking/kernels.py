@@ -272,7 +272,8 @@ def weighted(code, ptr, lead, start, ids, k, weight, power, yes, no, visit, seed
     """As `uniform`, but of the smallest -log(1 - u) / weight ** power, where u is the rank in (0, 1).
 
     That is drawing one by one without replacement, each time in proportion to the weights (Efraimidis and Spirakis
-    2006). Equal weights give the uniform draw. Those of weight 0 come last, uniformly.
+    2006). Equal weights, and power 0, give the uniform draw. Those of weight 0 come last, or first where the power is
+    below 0, uniformly.
     """
     n = largest(ptr, lo, hi)
     rank, near = np.empty(n, np.uint32), np.empty(64, np.uint32)
@@ -287,8 +288,10 @@ def weighted(code, ptr, lead, start, ids, k, weight, power, yes, no, visit, seed
         for j in range(a, b):
             top = max(top, weight[j])
         for j in range(b - a):
-            w = -500.0  # weight 0: below all others, and no key of it overflows
-            if weight[a + j] > 0.0:
+            w = -500.0 if power > 0.0 else 500.0  # weight 0: beyond all others, and no key of it overflows
+            if power == 0.0:
+                w = 0.0
+            elif weight[a + j] > 0.0:
                 light = max(weight[a + j] / top, 5e-324)  # else 0 is possible, and 0 x log 0 is no number
                 w = min(max(power * np.log(light), -460.0), 460.0)
             keys[j] = -np.log1p(-(rank[j] + 0.5) / 4294967296.0) * np.exp(-w)

@@ -230,6 +230,10 @@ def layout(
             f"ptr = {_short(borders)}: must start at 0 and never decrease; give cumulative token counts of the items"
         )
     items, size = len(borders) - 1, int(borders[-1])
+    if not (adjacency is None or isinstance(adjacency, Adjacency) or callable(adjacency)):
+        raise UsageError(
+            f"adjacency is a {type(adjacency).__name__}: must be an Adjacency; make one by adjacency() or grid()"
+        )
     return Layout(
         ptr=borders,
         item_id=np.arange(items) if item_id is None else _ids("item_id", item_id, items),
@@ -256,8 +260,8 @@ def _ints(name: str, value: Any, size: int | None = None) -> Ints:
         )
     if size is not None and len(a) != size:
         raise UsageError(f"{name} has {len(a)} entries: must be {size}, by ptr; give one each")
-    # Writable and aligned too: to Numba a read-only array is another type, and would be compiled for again.
-    return np.require(a, np.int64, ["C", "A", "W"])
+    # A copy, for what the caller writes to later was never checked; and writable, or it is another type to Numba.
+    return np.array(a, np.int64, order="C")
 
 
 def _ids(name: str, value: Any, size: int) -> Ints:
@@ -285,14 +289,14 @@ def _bools(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         raise UsageError(
             f"{name} has dtype {a.dtype} and shape {a.shape}: must be bool and {shape}, by ptr; convert it"
         )
-    return np.ascontiguousarray(a)
+    return np.array(a, order="C")
 
 
 def _weight(value: Any, size: int) -> NDArray[np.float64]:
     a = np.asarray(value)
     if a.dtype.kind not in "fiu" or a.shape != (size,):
         raise UsageError(f"weight has dtype {a.dtype} and shape {a.shape}: must be numbers and ({size},), by ptr")
-    a = np.require(a, np.float64, ["C", "A", "W"])
+    a = np.array(a, np.float64, order="C")
     if len(a) and not (np.isfinite(a).all() and a.min() >= 0):
         bad = a[~np.isfinite(a) | (a < 0)][0]
         raise UsageError(f"weight = {bad}: must be finite and 0 or more; shift or clip the scores")

@@ -122,6 +122,8 @@ class Plan:
         at = self.with_act(Act.RANDOM)
         item = np.searchsorted(self.ptr, at, side="right") - 1
         ranks = kernels.ranks_at(self.names[item], at - self.ptr[item], *self.source_words).astype(np.uint64)
+        if vocabulary == 0:
+            raise UsageError("vocabulary = 0: must be 1 or more, for there is no id below 0")
         ids: Ints = (ranks * np.uint64(word("vocabulary", vocabulary, 31)) >> np.uint64(32)).astype(np.int64)
         return ids
 
@@ -195,9 +197,9 @@ def draw(
 
     Raises UsageError where a part of the key is out of range, or step or the layout's set_id is missing.
     """
-    if purpose not in (Purpose.HIDE, Purpose.REMASK):
+    if purpose not in (Purpose.HIDE, Purpose.REMASK) or isinstance(purpose, bool):
         raise UsageError(f"purpose = {purpose!r}: a plan is drawn for HIDE or REMASK; choose one of these")
-    key = Key(word("seed", seed), word("visit", visit), view, token_set, word("draw", draw, 15), purpose)
+    key = Key(word("seed", seed), word("visit", visit), view, token_set, word("draw", draw, 15), Purpose(purpose))
     if spec.scope == "item":
         ids = layout.item_id
         code = choose.tokens(layout, ids, spec, key)

@@ -107,8 +107,8 @@ def to_act(value: Any) -> Act:
     """An Act from itself, its number or its name in any case. Raises UsageError."""
     if isinstance(value, str) and value.upper() in Act.__members__:
         return Act[value.upper()]
-    if isinstance(value, int) and not isinstance(value, bool) and value in set(Act):
-        return Act(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value in set(Act):
+        return Act(int(value))
     raise UsageError(f"act = {value!r}: must be one of {', '.join(a.name for a in Act)}; choose one of these")
 
 
@@ -121,10 +121,13 @@ def count(ratio: float, n: int | NDArray[np.int64]) -> int | NDArray[np.int64]:
 
     n is an int or an array of them; so is the result. The 1e-9 lets decimal ratios round as a person computes them:
     0.29 x 50 is 14.5, so 15, though the float product is 14.499999999999998. Raises UsageError where ratio is not in
-    [0, 1].
+    [0, 1] or n is no count.
     """
     ratio = share("ratio", ratio)
-    many = np.asarray(n, dtype=np.int64)
+    given = np.asarray(n)
+    if given.size and (given.dtype.kind not in "iu" or given.min() < 0):
+        raise UsageError(f"n = {n!r}: must be whole numbers, 0 or more; give how many there are")
+    many = given.astype(np.int64)
     k = np.floor(ratio * many + (0.5 + 1e-9)).astype(np.int64)
     if 0.0 < ratio < 1.0:
         k = np.where(many >= 2, np.clip(k, 1, np.maximum(many - 1, 1)), k)

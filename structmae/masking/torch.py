@@ -35,6 +35,7 @@ class TorchPlan:
     def __init__(self, plan: Plan, device: torch.device | str = "cpu") -> None:
         self.plan = plan
         self.device = torch.device(device)
+        self._by_act: dict[Act, Tensor] = {}
 
     @property
     def size(self) -> int:
@@ -75,7 +76,14 @@ class TorchPlan:
 
     def with_act(self, act: Act) -> Tensor:
         """(n,) the tokens that get `act`."""
-        return self._tensor(self.plan.with_act(act))
+        if act not in self._by_act:
+            self._by_act[act] = self._tensor(self.plan.with_act(act))
+        return self._by_act[act]
+
+    @cached_property
+    def taken(self) -> Tensor:
+        """(n,) the sources of the tokens that get RANDOM."""
+        return self._tensor(self.plan.source[self.plan.act == Act.RANDOM])
 
     def random_ids(self, vocabulary: int) -> Tensor:
         """(n,) an id below `vocabulary` for each token that gets RANDOM."""
@@ -83,8 +91,10 @@ class TorchPlan:
 
     def prepare(self, *names: str) -> None:
         """Makes and moves fields now: those named, or all that `apply` and a loss read."""
-        for name in names or ("scored", "hidden", "visible", "kept", "restore", "act", "source"):
+        for name in names or ("scored", "hidden", "taken"):
             getattr(self, name)
+        for act in () if names else (Act.TOKEN, Act.ZERO, Act.RANDOM):
+            self.with_act(act)
 
     def to(self, device: torch.device | str) -> "TorchPlan":
         """The same plan with its tensors on `device`."""
@@ -156,6 +166,10 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
     Differentiable; the gradient (M, ...) is 0 where nothing was taken. Raises IndexError for a row that is not there.
     """
+    if index.dim() != 1 or index.is_floating_point() or index.dtype is torch.bool:
+        raise UsageError(
+            f"index of shape {tuple(index.shape)} and {index.dtype}: must be (n,) integers; give positions"
+        )
     out: Tensor = _Take.apply(x, index)
     return out
 
@@ -167,6 +181,10 @@ def apply(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
     Differentiable in x and token. Raises UsageError where the plan drops tokens (see `take`), takes ids from a
     vocabulary, or is of another size.
     """
+    if x.dim() != 2 or token.numel() != x.shape[1]:
+        raise UsageError(
+            f"x of shape {tuple(x.shape)} and token of shape {tuple(token.shape)}: must be (M, D) and (D,) or (1, D)"
+        )
     if plan.size != len(x):
         raise UsageError(f"a plan of {plan.size} tokens for x of {len(x)} rows: draw it over these tokens' layout")
     if plan.plan.from_where is None and len(plan.with_act(Act.RANDOM)):
@@ -240,7 +258,7 @@ class _Apply(torch.autograd.Function):
             for_x = grad.index_fill(0, plan.hidden, 0.0)
             at = plan.with_act(Act.RANDOM)
             if len(at):
-                for_x.index_add_(0, plan.source[plan.act == Act.RANDOM], grad.index_select(0, at))
+                for_x.index_add_(0, plan.taken, grad.index_select(0, at))
         return for_x, for_token, None
 
 
@@ -252,5 +270,5 @@ def _replace(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
     if len(index := plan.with_act(Act.ZERO)):
         out[index] = 0.0
     if len(index := plan.with_act(Act.RANDOM)):
-        out[index] = x[plan.source[plan.act == Act.RANDOM]]
+        out[index] = x[plan.taken]
     return out

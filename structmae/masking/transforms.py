@@ -5,21 +5,24 @@
     >>> transform = T.Compose([T.NormalizeFeatures(), HideNodes(0.5, act="drop"), HideEdges(0.3, seed=1)])
 
 A transform does not know the epoch, so it counts: the k-th call of one (from 0) is visit k. Set `transform.visit` to
-repeat a call, or before each epoch; a data loader's workers each count by themselves. A graph's name in the contract of
-a draw is `data.item_id`, or else its place in the batch. No global generator is read or seeded. Draws are made on the
-CPU, results are on the data's device.
+repeat a call, or before each epoch. A graph's name in the contract of a draw is `data.item_id`, or else its place in
+the batch. No global generator is read or seeded. Draws are made on the CPU, results are on the data's device.
+
+A data loader's workers have copies, which begin anew each epoch: with num_workers > 0 hide in the loop, on the loader's
+batch. Or give each graph its own data.item_id and set transform.visit before each epoch, without persistent_workers,
+which it would not reach: a worker does not count, and refuses anything else.
 """
 
-import weakref
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
-from torch_geometric.utils import is_undirected, select
+from torch_geometric.utils import select
 
 from structmae.errors import UsageError
 from structmae.masking.adjacency import adjacency
@@ -48,13 +51,25 @@ class _Hide(BaseTransform):  # type: ignore[misc]
                     f"{name} = {value!r}: no option of {type(self).__name__}; see Spec: {', '.join(known)}"
                 )
         self.spec = Spec(**options)
+        if self.spec.random_from == "vocabulary":
+            raise UsageError("random_from = 'vocabulary': graphs have none; choose visible or any")
         if weights not in (None, *_SCORES) or (weights is None) == (self.spec.strategy == "weighted"):
             raise UsageError(
                 f"weights = {weights!r} with strategy {self.spec.strategy!r}: 'weighted' needs one of "
                 f"{', '.join(_SCORES)}, and no other strategy takes weights; give both or neither"
             )
-        self.seed, self.weights, self.visit = word("seed", seed), weights, 0
-        self._last: tuple[weakref.ref[Tensor], Ints, Any] | None = None
+        self.seed, self.weights = word("seed", seed), weights
+        self._visit, self._set, self._drawn = 0, False, set[int]()  # was visit set, and what a worker drew since
+        self._last: tuple[tuple[Ints, ...], Any] | None = None
+
+    @property
+    def visit(self) -> int:
+        """Which visit the next call is."""
+        return self._visit
+
+    @visit.setter
+    def visit(self, value: int) -> None:
+        self._visit, self._set, self._drawn = word("visit", value), True, set()
 
     def forward(self, data: Data) -> Data:
         if not isinstance(data, Data):
@@ -62,16 +77,32 @@ class _Hide(BaseTransform):  # type: ignore[misc]
         if "edge_index" not in data:
             raise UsageError(f"{type(self).__name__} needs data.edge_index; put T.ToSparseTensor and its like after it")
         ptr, ids = _graphs(data)
-        hidden = self._hide(data, ptr, ids, self._setup(data.edge_index, ptr, ids))
-        self.visit += 1
+        if get_worker_info() is not None:
+            self._register("item_id" in data, ids.tolist())
+        hidden = self._hide(data, ptr, ids, self._setup(data.edge_index.cpu().numpy(), ptr, ids))
+        self._visit += get_worker_info() is None
         return hidden
 
-    def _setup(self, index: Tensor, ptr: Ints, ids: Ints) -> Any:
-        """What `_make` makes, or made at the last call, where that was for these very edges."""
-        now = np.concatenate([[0 if index.is_inference() else index._version], ptr, ids])
-        if self._last is None or self._last[0]() is not index or not np.array_equal(self._last[1], now):
-            self._last = weakref.ref(index), now, self._make(index.cpu().numpy(), ptr, ids)
-        return self._last[2]
+    def _register(self, named: bool, ids: list[int]) -> None:
+        """Raises UsageError where a mask could come again: a worker's copy is at the visit it was made with."""
+        if not named or not self._set or not self._drawn.isdisjoint(ids):
+            have = "no visit set" if not self._set else f"an item_id twice at visit {self.visit}"
+            raise UsageError(
+                f"{type(self).__name__} in a data loader's worker, {have if named else 'no data.item_id'}: masks would "
+                "repeat; hide in the loop, on the loader's batch, or give each graph its own data.item_id and set "
+                "transform.visit before each epoch, without persistent_workers"
+            )
+        self._drawn.update(ids)
+
+    def _setup(self, *now: Ints) -> Any:
+        """What `_make` makes, or made at the last call, where edges, borders and names were the same."""
+        if self._last is None or not all(map(np.array_equal, self._last[0], now)):
+            index, ptr, ids = (part.copy() for part in now)  # the caller may write to theirs
+            if index.size and not 0 <= index.min() <= index.max() < ptr[-1]:
+                have = f"nodes {index.min()} to {index.max()}, of {ptr[-1]}"
+                raise UsageError(f"data.edge_index has {have}: must be 0 to {ptr[-1] - 1}; mend it, or data.num_nodes")
+            self._last = (index, ptr, ids), self._make(index, ptr, ids)
+        return self._last[1]
 
     def _make(self, index: Ints, ptr: Ints, ids: Ints) -> Any:
         raise NotImplementedError
@@ -83,7 +114,7 @@ class _Hide(BaseTransform):  # type: ignore[misc]
         return draw(over, self.spec, seed=self.seed, visit=self.visit, step=self.visit)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_last": None}  # a weak reference cannot be pickled
+        return {**self.__dict__, "_last": None}  # it can be made again
 
     def __repr__(self) -> str:
         options = {field.name: getattr(self.spec, field.name) for field in fields(Spec)} | {"weights": self.weights}
@@ -137,8 +168,9 @@ class HideEdges(_Hide):
     Hidden edges leave data.edge_index, with their attributes; repeats and self-loops are as in `edges`. Adds
     `data.hidden_edge_index` (2, H), each pair once, and `data.negative_edge_index` (2, H), as many pairs that are no
     edges: none for a graph where all nodes are linked. undirected: whether both directions are one pair; by default,
-    where data.edge_index has them all. weights as in HideNodes, of an edge the mean of its ends'. Other options are
-    those of `Spec`, of which only the strategy's and `keep` make a difference. Raises UsageError for what cannot be.
+    where each edge has its reverse, which must be so in all graphs of a batch or in none. weights as in HideNodes, of
+    an edge the mean of its ends'. Other options are those of `Spec`, of which only the strategy's and `keep` make a
+    difference. Raises UsageError for what cannot be.
     """
 
     def __init__(
@@ -154,10 +186,9 @@ class HideEdges(_Hide):
         self.undirected = undirected
 
     def _make(self, index: Ints, ptr: Ints, ids: Ints) -> Edges:
-        both = self.undirected
-        if both is None:
-            both = is_undirected(torch.from_numpy(index), num_nodes=int(ptr[-1]))
-        found = edges(index, ptr=ptr, item_id=ids, undirected=both)
+        found = edges(index, ptr=ptr, item_id=ids, undirected=self.undirected in (None, True))
+        if self.undirected is None and _directed(found):
+            found = edges(index, ptr=ptr, item_id=ids, undirected=False)
         if self.weights:
             weight = _SCORES[self.weights](index, ptr)[found.pairs].mean(0)
             found = replace(found, layout=replace(found.layout, weight=weight))
@@ -199,6 +230,22 @@ def _graphs(data: Data) -> tuple[Ints, Ints]:
     if "item_id" in data:
         ids = np.asarray(torch.as_tensor(data.item_id).cpu(), np.int64).reshape(-1)
     return ptr, ids
+
+
+def _directed(found: Edges) -> bool:
+    """Whether a graph's edges, here taken as undirected, lack their reverse. Raises UsageError where graphs differ."""
+    source, target = found.edge_index
+    seen = np.zeros((2, found.layout.size), bool)  # of each pair, the way up and the way down
+    for way, there in zip(seen, (source < target, source > target), strict=True):
+        way[found.of[there]] = True
+    lacking = np.searchsorted(np.flatnonzero(~seen.all(0)), found.layout.ptr)
+    directed = np.diff(lacking)[np.diff(found.layout.ptr) > 0] > 0  # a graph without edges goes with either
+    if directed.any() and not directed.all():
+        raise UsageError(
+            f"undirected = None, {directed.sum()} of {len(directed)} graphs with edges are directed: must be all or "
+            "none; give undirected=True or undirected=False"
+        )
+    return bool(directed.any())
 
 
 def _number(data: Data, ptr: Ints) -> None:

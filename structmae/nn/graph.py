@@ -51,7 +51,8 @@ class GraphEncoder(Encoder):
         Raises StructmaeError for shapes, categories or edges that the encoder can't read.
         """
         if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < len(x):
-            raise StructmaeError(f"edge_index names node {int(edge_index.max())}, but x has {len(x)} rows")
+            low, high = int(edge_index.min()), int(edge_index.max())
+            raise StructmaeError(f"edge_index names nodes {low} to {high}, but x has rows 0 to {len(x) - 1}")
         batch = x.new_zeros(len(x), dtype=torch.long) if batch is None else batch
         if bool((batch[1:] < batch[:-1]).any()):
             raise StructmaeError("batch must not decrease: the nodes of a graph stand together")

@@ -48,6 +48,8 @@ class Relation:
         """The same edges with other attributes: those of their tokens (both directions of a pair have one), and for a
         self-loop the mean over the others that end where it does, as PyTorch Geometric has it."""
         assert self.token is not None
+        if not len(of_token):  # self-loops alone
+            return replace(self, attributes=of_token.new_zeros(len(self.source), of_token.shape[1]))
         loops = self.token < 0
         attributes = of_token[self.token.clamp_min(0)].masked_fill(loops[:, None], 0.0)
         target = self.edge_index[1]

@@ -69,7 +69,12 @@ def weighted(leads, k, rank, weight, power):
     time = {}
     for p in leads:
         at = -math.log1p(-(rank[p] + 0.5) / 2**32)
-        time[p] = (1, rank[p]) if weight[p] == 0 else (0, at / (weight[p] / top) ** power)
+        if power == 0:
+            time[p] = (0, at)
+        elif weight[p] == 0:  # last where the heavy are preferred, first where the light are
+            time[p] = (1 if power > 0 else -1, rank[p])
+        else:
+            time[p] = (0, at / (weight[p] / top) ** power)
     order = sorted(leads, key=lambda p: (time[p], p))
     if 0 < k < len(order):
         (late, a), (later, b) = time[order[k - 1]], time[order[k]]

@@ -77,23 +77,22 @@ def test_equal_weights_are_uniform(made, ratio, seed, weight, power):
 
 
 @ONCE
-@given(items(), RATIO, SEEDS, st.sampled_from([1e-12, 1e-300]))
-def test_power_zero_is_uniform(made, ratio, seed, least):
-    for item in made:
-        item["weight"] = [w + least for w in item["weight"]]
+@given(items(), RATIO, SEEDS)
+def test_power_zero_is_uniform(made, ratio, seed):
+    """Weights of 0 among them."""
     at = layout_of(made)
     assert seen(at, "weighted", ratio, seed=seed, power=0).tolist() == seen(at, ratio=ratio, seed=seed).tolist()
 
 
 @pytest.mark.parametrize("power", [1, 0.5, 40, 1e300, -1e300])
 def test_weights_far_apart(power):
-    """No key overflows: the count is exact, heavy goes before light, and 0 comes last."""
+    """No key overflows: the count is exact, heavy goes before light and 0 last, the other way round below power 0."""
     weight = np.array([0, 1e300, 1e-300, 0, 1e300, 1e-300, 5e-324, 0])
     for k, first in ((2, [1, 4]), (5, [1, 2, 4, 5, 6]), (6, [1, 2, 4, 5, 6])):
         chosen = np.flatnonzero(seen(layout([0, 8], weight=weight), "weighted", k / 8, power=power, seed=k))
         assert len(chosen) == k
         if k > 2:
-            assert set(first) <= set(chosen)
+            assert set(first if power > 0 else [0, 3, 7]) <= set(chosen)
         elif power > 0:
             assert chosen.tolist() == first
         else:

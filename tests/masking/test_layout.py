@@ -140,3 +140,22 @@ def test_repr():
     assert repr(layout([0, 3], weight=[1, 2, 3], adjacency=grid((3,)))) == (
         "Layout(3 tokens in 1 items, with weight, neighbours)"
     )
+
+
+def test_what_the_caller_writes_to_later_changes_nothing():
+    ptr, weight, valid = np.array([0, 10, 20]), np.ones(20), np.ones(20, bool)
+    at = layout(ptr, valid=valid, weight=weight, group=(group := np.arange(20)))
+    expected = draw(at, Spec("weighted", random=0.5), seed=0, visit=0).code.tolist()
+    ptr[1:], weight[:], valid[:], group[:] = 10**9, np.nan, False, 0
+    assert draw(at, Spec("weighted", random=0.5), seed=0, visit=0).code.tolist() == expected
+
+
+def test_neighbours_that_are_no_adjacency_are_refused():
+    with pytest.raises(UsageError, match="adjacency is a list"):
+        layout([0, 2], adjacency=[[0, 1], [1, 0]])
+    for wrong in ([0.0, 1.5, 2.0], [0, 1]):
+        with pytest.raises(UsageError, match="indptr"):
+            adjacency(wrong, [0, 1])
+    for shape in (4, (-2, 4), (2.5, 4)):
+        with pytest.raises(UsageError, match="shape"):
+            grid(shape)

@@ -121,6 +121,17 @@ def test_what_cannot_be_applied_or_taken_is_refused():
         apply(torch.randn(10, 2), plan, torch.zeros(1, 2))
     with pytest.raises(UsageError, match="a plan of 10 tokens for x of 9 rows"):
         apply(torch.randn(9, 2), plan, torch.zeros(1, 2))
+    zero = to_torch(draw(layout([0, 10]), Spec(), seed=0, visit=0))
+    for x, token in (
+        (torch.randn(10, 8), torch.zeros(3)),
+        (torch.randn(10, 8), torch.zeros(9)),
+        (torch.randn(10), zero.code),
+    ):
+        with pytest.raises(UsageError, match=r"must be \(M, D\) and"):
+            apply(x, zero, token)
+    for index in (torch.zeros(2, 2, dtype=torch.long), torch.zeros(3), torch.zeros(10, dtype=torch.bool)):
+        with pytest.raises(UsageError, match="integers; give positions"):
+            take(torch.randn(10, 2), index)
     for index in ([-1], [10]):
         with pytest.raises(IndexError, match="x has rows 0 to 9"):
             take(torch.randn(10, 2), torch.tensor(index))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch_geometric.transforms as T
+from torch.utils.data import DataLoader
 from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.utils import is_undirected, to_undirected
 
@@ -202,6 +203,10 @@ def test_set_up_is_kept_for_the_same_edges_only():
     data.edge_index[:, 0] = data.edge_index[:, 1]
     transform(data)
     assert transform._last[-1] is not made
+    made = transform._last[-1]
+    data.edge_index.numpy()[:, 0] = 3, 4  # PyTorch does not see it
+    transform(data)
+    assert transform._last[-1] is not made
     again = pickle.loads(pickle.dumps(transform))
     assert torch.equal(again(data).edge_index, transform(data).edge_index)
 
@@ -230,6 +235,59 @@ def test_directed_edges():
     assert HideEdges(0.5)(both).edge_index.shape == (2, 4)
     one_way = HideEdges(0.5, undirected=False)(both)
     assert one_way.hidden_edge_index.shape == (2, 4)
+
+
+@pytest.mark.parametrize("make", [HideEdges, HidePaths])
+def test_repeated_edges_do_not_leak(make):
+    """Listed unequally often in the two directions, a pair is hidden all the same."""
+    data = graph(12)
+    more = torch.cat([data.edge_index, data.edge_index[:, :5], data.edge_index[:, :2]], 1)
+    hidden = make(0.5)(Data(x=data.x, edge_index=more))
+    left, gone = set(ends(hidden.edge_index)), ends(hidden.hidden_edge_index)
+    assert gone == ends(make(0.5)(data).hidden_edge_index)
+    assert not left & {*gone, *((v, u) for u, v in gone)}
+
+
+def test_direction_does_not_depend_on_the_batch():
+    both, empty = graph(6), Data(x=torch.ones(3, 2), edge_index=torch.zeros(2, 0, dtype=torch.long))
+    one_way = Data(x=torch.ones(6, 2), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
+    for one in (both, one_way):
+        one = Data(x=one.x, edge_index=one.edge_index)
+        batch = Batch.from_data_list([one, empty])
+        assert torch.equal(HideEdges(0.5)(batch)[0].edge_index, HideEdges(0.5)(one).edge_index)
+    mixed = Batch.from_data_list([Data(x=both.x, edge_index=both.edge_index), empty, one_way])
+    with pytest.raises(UsageError, match=r"1 of 2 graphs with edges are directed: .* give undirected=True or"):
+        HideEdges(0.5)(mixed)
+    for undirected in (True, False, np.False_):
+        parts = HideEdges(0.5, undirected=undirected)(mixed).to_data_list()
+        assert torch.equal(parts[0].edge_index, HideEdges(0.5, undirected=undirected)(both).edge_index)
+
+
+def epoch(graphs, transform, **more):
+    """The masks of an epoch of a loader that hides in its workers, one graph at a time."""
+    loader = DataLoader(graphs, batch_size=None, collate_fn=transform, **more)
+    return loader, [data.hidden.tolist() for data in loader]
+
+
+def test_in_the_workers_of_a_loader():
+    graphs = [graph(20, seed, item_id=seed) for seed in range(4)]
+    transform = HideNodes(0.5)
+    with pytest.raises(UsageError, match="in a data loader's worker, no visit set: masks"):
+        epoch(graphs, transform, num_workers=1)
+    transform.visit = 3
+    with pytest.raises(UsageError, match=r"in a data loader's worker, no data\.item_id: masks"):
+        epoch([graph(20)], transform, num_workers=1)
+    _, masks = epoch(graphs, transform, num_workers=1)
+    assert len(set(map(tuple, masks))) == 4
+    assert epoch(graphs, transform, num_workers=2)[1] == masks
+    again = HideNodes(0.5)
+    again.visit = 3
+    assert again(Batch.from_data_list(graphs)).hidden.reshape(4, 20).tolist() == masks
+    transform.visit = 4
+    loader, others = epoch(graphs, transform, num_workers=1, persistent_workers=True)
+    assert all(a != b for a, b in zip(masks, others, strict=True))
+    with pytest.raises(UsageError, match="in a data loader's worker, an item_id twice at visit 4: masks"):
+        list(loader)
 
 
 def test_without_features():
@@ -271,3 +329,10 @@ def test_what_cannot_be(make):
         make(weights="degree")
     with pytest.raises(UsageError, match="seed = -1"):
         make(seed=-1)
+    with pytest.raises(UsageError, match="random_from = 'vocabulary': graphs have none; choose"):
+        make(random=0.5, random_from="vocabulary")
+    with pytest.raises(UsageError, match="visit = -1"):
+        make().visit = -1
+    for node in (7, -1):
+        with pytest.raises(UsageError, match=rf"edge_index has nodes .*{node}.*, of 2: must be 0 to 1"):
+            make(0.5, act="drop")(Data(x=torch.ones(2, 1), edge_index=torch.tensor([[0], [node]])))

@@ -113,7 +113,7 @@ def test_edge_attributes_are_read(layer):
 def test_what_the_encoder_cannot_read_is_refused():
     encoder = encoder_of("gat")
     x, edges = graph(0)
-    with pytest.raises(StructmaeError, match="names node 99"):
+    with pytest.raises(StructmaeError, match="to 99, but x has rows 0 to"):
         encoder(x, torch.tensor([[0], [99]]))
     with pytest.raises(StructmaeError, match="must not decrease"):
         encoder(x, edges, batch=torch.tensor([1] * 4 + [0] * 5))
