@@ -190,7 +190,9 @@ class Spans(Work):
 
     def ours(self, visit: int) -> Tensor:
         code = self.plan(visit).code.reshape(self.shape)
-        return torch.from_numpy(np.less_equal(code, Act.ZERO, out=code.view(bool)))  # in the plan's own memory
+        return torch.from_numpy(
+            np.less_equal(code, np.uint8(Act.ZERO), out=code.view(bool))
+        )  # in the plan's own memory
 
     def other(self) -> Tensor:
         mask: Tensor = self.mask(self.x, r=0.5, lm=3)
@@ -318,7 +320,7 @@ class Block(Work):
         self.moved = self.at.size
 
     def ours(self, visit: int) -> NDArray[np.bool_]:
-        hidden: NDArray[np.bool_] = self.plan(visit).code.reshape(self.shape) <= Act.ZERO
+        hidden: NDArray[np.bool_] = self.plan(visit).code.reshape(self.shape) <= np.uint8(Act.ZERO)
         return hidden
 
     def other(self) -> NDArray[np.bool_]:

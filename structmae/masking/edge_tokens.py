@@ -273,7 +273,7 @@ def subgraph(edge_index: Any, plan: Plan, return_index: bool = False) -> Ints | 
     With return_index also (V,), which of the given edges they are. Raises UsageError where the plan has too few nodes.
     """
     index, size = _ends(edge_index), word("plan.size", plan.size, 31)
-    seen = ((plan.code == Act.KEEP) | (plan.code == UNTOUCHED)).view(np.uint8)
+    seen = ((plan.code == np.uint8(Act.KEEP)) | (plan.code == np.uint8(UNTOUCHED))).view(np.uint8)
     runs = parallel.even(index.shape[1], parallel.threads(index.shape[1] // 10))
     # How many stay is known at the end: they go to int32 first, a quarter of what the edges take, and then into place.
     kept = [memory.empty((2, b - a + 1), np.int32) for a, b in pairwise(runs)]

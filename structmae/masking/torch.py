@@ -83,7 +83,7 @@ class TorchPlan:
     @cached_property
     def taken(self) -> Tensor:
         """(n,) the sources of the tokens that get RANDOM."""
-        return self._tensor(self.plan.source[self.plan.act == Act.RANDOM])
+        return self._tensor(self.plan.source[self.plan.act == np.uint8(Act.RANDOM)])
 
     def random_ids(self, vocabulary: int) -> Tensor:
         """(n,) an id below `vocabulary` for each token that gets RANDOM."""
