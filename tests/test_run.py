@@ -27,7 +27,7 @@ def test_the_folder_holds_what_is_promised(run):
         "config.json", "metrics.jsonl", "model.safetensors", "result.json",
     }  # fmt: skip
     config = json.loads((run.folder / "config.json").read_text())
-    assert config["schema"] == 1
+    assert config["schema"] == 2
     assert config["recipe"]["mask"]["ratio"] == 0.5
     assert config["data"]["fingerprint"] == structmae.load_data("karate").fingerprint()
     assert config["versions"]["torch"] == torch.__version__.split("+")[0]
