@@ -1,7 +1,7 @@
 """The compiled part, second half: from the code of each token to shares, sources and index arrays.
 
 Arguments and rules are those of kernels.py. Results are written to arrays that are handed in, and not made here: memory
-that is used again (memory.py) takes half the time.
+that is used again (memory.py) need not be mapped first.
 """
 # mypy: allow-untyped-defs
 

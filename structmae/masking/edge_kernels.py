@@ -1,7 +1,7 @@
 """The compiled part of edges.py. As in kernels.py: arrays and key words in, arrays out, one dtype signature each.
 
 Node ids and tokens are int32 inside, half the memory to read, and int64 where they are handed out. Results are written
-to arrays that the caller made: NumPy asks for huge pages, Numba does not, and page faults are half of the time.
+to arrays that the caller made: NumPy asks for huge pages, Numba does not, and page faults cost much of the time.
 """
 # mypy: allow-untyped-defs
 

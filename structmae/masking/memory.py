@@ -1,7 +1,7 @@
 """Memory for large results, used again when they are gone.
 
-Most of a fast pass over fresh memory is the system mapping and clearing it, page by page: half of a gather of 50 MB,
-more on a virtual machine. So blocks from 1 MB on go back to a short list when the last array on them dies, and the next
+Most of a fast pass over fresh memory is the system mapping and clearing it, page by page, on a
+virtual machine above all. So blocks from 1 MB on go back to a short list when the last array on them dies, and the next
 result of about that size takes one from there. At most LIMIT bytes wait on the list; `clear` lets them go.
 """
 

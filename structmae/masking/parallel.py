@@ -1,8 +1,8 @@
 """Several threads over one draw: plain threads over kernels that release the GIL.
 
 Numba's own parallel loops would need a second compilation of each kernel, run on the main thread only (its workqueue
-layer is not thread-safe) and never after a fork (GNU OpenMP aborts). Plain threads have none of that, and cost some 80
-microseconds a stage.
+layer is not thread-safe) and never after a fork (GNU OpenMP aborts). Plain threads have none of that, at a
+latency that only large draws are worth.
 """
 
 import os
@@ -21,7 +21,7 @@ ALONE = 4_000_000  # tokens below which one pass over their codes does too
 
 
 class _Workers:
-    """Daemon threads that wait for work; half the latency of a ThreadPoolExecutor."""
+    """Daemon threads that wait for work: a queue and no futures, for latency is what small draws feel."""
 
     def __init__(self) -> None:
         self.jobs: SimpleQueue[tuple[Callable[[int, int], None], int, int, SimpleQueue[BaseException | None]]] = (
