@@ -23,7 +23,7 @@ from torch import nn
 
 from structmae.errors import StructmaeError
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @contextmanager

@@ -151,9 +151,10 @@ def _embed(args: argparse.Namespace) -> None:
 
     path = check_suffix(Path(args.out))
     run = load(args.run)
-    graphs = run.graphs(args.data)
-    vectors = run.embed(graphs)
-    write_vectors(path, vectors, graphs.ids if run.recipe.encoder.pool == "none" else None)
+    data = run.data(args.data)
+    vectors = run.embed(data)
+    whole = run.recipe.encoder.pool == "none"
+    write_vectors(path, vectors, getattr(data, "ids", None) if whole else None)
     rows, width = vectors.shape
     print(json.dumps({"out": str(path), "rows": rows, "width": width}) if args.json else f"{rows} x {width} in {path}")
 

@@ -1,13 +1,14 @@
 """The graph modality: how graphs are read, become tokens and batches, and are described."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from structmae import data as structures
 from structmae.data import Graphs, Schema
+from structmae.errors import StructmaeError
 from structmae.nn.base import Encoder
 from structmae.nn.graph import GraphEncoder
 from structmae.recipe import DataOptions, Recipe
@@ -16,14 +17,25 @@ from structmae.tokens.graph import GraphSource, NodeTokenizer
 
 def load(data: Any, options: DataOptions, *, nodes: Any = None, kind: Any = None) -> Graphs:
     """Data as the recipe reads it."""
-    return structures.load(data, nodes=nodes, kind=kind, **asdict(options))
+    return _graphs(structures.load(data, nodes=nodes, kind=kind, **_read(options)), data)
 
 
 def load_like(data: Any, options: DataOptions, schema: Mapping[str, Any], encoder: Encoder, **where: Any) -> Graphs:
     """Other data, read as the run's own was: the same columns and categories. Edge attributes that the encoder does not
     read may be there or not."""
     known = replace(Schema.from_json(dict(schema)), edge_width=encoder.tokenizer.edge_width)
-    return structures.load(data, schema=known, **where, **asdict(options))
+    return _graphs(structures.load(data, schema=known, **where, **_read(options)), data)
+
+
+def _graphs(found: Any, data: Any) -> Graphs:
+    if not isinstance(found, Graphs):
+        shown = data if isinstance(data, str) else f"this {type(data).__name__}"
+        raise StructmaeError(f"{shown} is a table of series, and the recipe is for graphs: choose another recipe")
+    return found
+
+
+def _read(options: DataOptions) -> dict[str, Any]:
+    return {"undirected": options.undirected, "categorical": options.categorical}
 
 
 def fit(graphs: Graphs, recipe: Recipe) -> NodeTokenizer:
@@ -40,6 +52,11 @@ def encoder(recipe: Recipe, tokenizer: NodeTokenizer | Mapping[str, Any]) -> Gra
 def source(graphs: Graphs, tokenizer: NodeTokenizer, device: torch.device) -> GraphSource:
     """Batches for the training loop."""
     return GraphSource(graphs, tokenizer, device)
+
+
+def tasks(graphs: Graphs) -> tuple[str, ...]:
+    """What these graphs can be scored on, the usual first."""
+    return (f"{graphs.level}_classification",)
 
 
 def describe(graphs: Graphs, tokenizer: NodeTokenizer) -> str:

@@ -1,43 +1,31 @@
 """The masked autoencoder: tokens -> plan -> encode -> decode -> loss."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from structmae import registry
 from structmae.errors import UsageError
-from structmae.masking.torch import TorchPlan, apply
+from structmae.masking.torch import TorchPlan, apply, take
 from structmae.nn.base import Decoder, Encoder
 from structmae.nn.build import build_decoder
+from structmae.objectives import average
 from structmae.recipe import HeadOptions, Recipe
 from structmae.tokens import TokenSet
 
 
-class Head(nn.Module):
-    """One thing that is rebuilt: the content of one token set, scored where the plan says."""
+@dataclass(frozen=True)
+class Batch:
+    """What a step reads. `plans` is of each token set, `remasks` of each head whose `remask` is "random", one plan a
+    decoding; `target`, of a task with labels, is what its head is to say."""
 
-    def __init__(self, options: HeadOptions, decoder: Decoder):
-        super().__init__()
-        self.options, self.decoder, self.loss = options, decoder, registry.get("loss", options.loss)
-
-    def forward(
-        self,
-        latent: dict[str, Tensor],
-        seen: dict[str, TokenSet],
-        target: TokenSet,
-        plan: TorchPlan,
-        zeroed: Sequence[Tensor | None],
-    ) -> Tensor | None:
-        """Mean error over the scored tokens, and over decodings: one for each entry of `zeroed`, the latents that it is
-        not given. None where nothing is scored, so that an empty set is never a NaN."""
-        if not len(plan.scored):
-            return None
-        wanted = target.values[plan.scored]
-        predictions = [self.decoder(latent, seen, places)[plan.scored] for places in zeroed]
-        errors = [self.loss(prediction, wanted, self.options.gamma).mean() for prediction in predictions]
-        return torch.stack(errors).mean()
+    tokens: dict[str, TokenSet]
+    plans: dict[str, TorchPlan]
+    remasks: Mapping[str, Sequence[TorchPlan]] = field(default_factory=dict)
+    target: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,14 +36,81 @@ class Losses:
     terms: dict[str, Tensor]
 
 
-class MaskedAutoencoder(nn.Module):
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder made of tokens under a plan. `tokens` are normalised by what is visible, `seen` those without the
+    hidden parts of their structure, `kept` the rows that have latents (None: all)."""
+
+    latent: dict[str, Tensor]
+    tokens: dict[str, TokenSet]
+    seen: dict[str, TokenSet]
+    kept: dict[str, Tensor | None]
+
+
+def encode(
+    encoder: Encoder, tokens: dict[str, TokenSet], plans: dict[str, TorchPlan], mask_tokens: Mapping[str, Tensor]
+) -> Encoded:
+    """The encoder's latents where `plans` hide. Nothing of a hidden token's content reaches them."""
+    tokens = encoder.prepare(tokens, {name: plans[name].visible for name in tokens})
+    whole = encoder.embed(tokens)
+    h: dict[str, Tensor] = {}
+    kept: dict[str, Tensor | None] = {}
+    for name, content in whole.items():
+        plan, dropped = plans[name].plan, plans[name].plan.dropped
+        if dropped < len(plan.hidden) or not dropped:
+            whole[name] = apply(content, plans[name], mask_tokens[name])
+        kept[name] = plans[name].kept if dropped or tokens[name].valid is not None else None
+    seen = encoder.reveal(whole, tokens)
+    given = dict(seen)
+    for name, rows in kept.items():
+        h[name] = whole[name] if rows is None else take(whole[name], rows)
+        given[name] = seen[name] if rows is None else seen[name].only(rows)
+    return Encoded(encoder.encode(h, given), tokens, seen, kept)
+
+
+class Head(nn.Module):
+    """One thing that is rebuilt: the content of one token set, scored where the plan says."""
+
+    def __init__(self, options: HeadOptions, decoder: Decoder):
+        super().__init__()
+        self.options, self.decoder, self.loss = options, decoder, registry.get("loss", options.loss)
+
+    def forward(self, encoded: Encoded, scored: Tensor, zeroed: Sequence[Tensor | None]) -> Tensor | None:
+        """Mean error over what is scored and observed, and over decodings: one for each entry of `zeroed`, the latents
+        that it is not given. None where nothing is scored, so that an empty set is never a NaN."""
+        if not len(scored):
+            return None
+        target = encoded.tokens[self.options.of]
+        observed = None if target.observed is None else target.observed[scored]
+        errors = []
+        for places in zeroed:
+            prediction = self.decoder(encoded.latent, encoded.seen, encoded.kept, scored, places)
+            error = average(self.loss, prediction, target.values[scored], self.options.gamma, observed)
+            if error is None:
+                return None
+            errors.append(error)
+        return torch.stack(errors).mean()
+
+
+class Trainable(nn.Module):
+    """What the training loop asks of a model: `forward(batch) -> Losses`, and these."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups; `scale` is of the learning rate."""
+        return [{"params": list(self.parameters())}]
+
+    def begin(self, epoch: int) -> None:
+        """Called before each epoch, counted from 0."""
+
+
+class MaskedAutoencoder(Trainable):
     """Token sets and a plan for each, to named losses. The encoder is what is kept."""
 
     def __init__(self, recipe: Recipe, encoder: Encoder):
         super().__init__()
         self.encoder = encoder
         self.tokens = nn.ParameterDict(
-            {name: nn.Parameter(torch.zeros(1, width)) for name, width in encoder.token_widths.items()}
+            {name: nn.Parameter(torch.zeros(1, width)) for name, width in encoder.content_widths.items()}
         )
         # A head whose token set is not made (edges, where none are hidden) has nothing to rebuild.
         heads = {name: options for name, options in recipe.heads.items() if options.of in encoder.token_widths}
@@ -70,26 +125,28 @@ class MaskedAutoencoder(nn.Module):
         )
         self.options = heads
 
-    def forward(
-        self,
-        tokens: dict[str, TokenSet],
-        plans: dict[str, TorchPlan],
-        remasks: Mapping[str, Sequence[TorchPlan]] | None = None,
-    ) -> Losses:
-        """plans: of each token set; remasks: of each head whose `remask` is "random", one plan a decoding."""
-        content = self.encoder.embed(tokens)
-        seen = {name: apply(content[name], plans[name], self.tokens[name]) for name in content}
-        revealed = self.encoder.reveal(seen, tokens)
-        latent = self.encoder.encode(seen, revealed)
-        (places,) = (plans[name].hidden for name in latent)  # of the one set that has latents
+    def forward(self, batch: Batch) -> Losses:
+        encoded = encode(self.encoder, batch.tokens, batch.plans, self.tokens)
+        hidden = batch.plans[next(iter(batch.tokens))].hidden  # the first set is the one with latents
         terms: dict[str, Tensor] = {}
         total: Tensor | None = None
         for name, options in self.options.items():
-            zeroed: list[Tensor | None] = [places if options.remask == "hidden" else None]
+            zeroed: list[Tensor | None] = [hidden if options.remask == "hidden" else None]
             if options.remask == "random":
-                zeroed = [plan.hidden for plan in (remasks or {})[name]]
-            term = self.heads[name](latent, revealed, tokens[options.of], plans[options.of], zeroed)
+                zeroed = [plan.hidden for plan in batch.remasks[name]]
+            term = self.heads[name](encoded, batch.plans[options.of].scored, zeroed)
             if term is not None:
                 terms[name] = term
                 total = term * options.weight + (0 if total is None else total)
         return Losses(total, terms)
+
+    def rebuild(self, batch: Batch) -> dict[str, Tensor]:
+        """Each head's prediction (M, P) for every token of its set, normalised as `Encoder.prepare` leaves them."""
+        encoded = encode(self.encoder, batch.tokens, batch.plans, self.tokens)
+        hidden = batch.plans[next(iter(batch.tokens))].hidden
+        rebuilt = {}
+        for name, options in self.options.items():
+            every = torch.arange(len(batch.tokens[options.of]), device=hidden.device)
+            zeroed = hidden if options.remask == "hidden" else None
+            rebuilt[name] = self.heads[name].decoder(encoded.latent, encoded.seen, encoded.kept, every, zeroed)
+        return rebuilt

@@ -1,7 +1,10 @@
-"""Losses: plain functions of prediction and target (K, P) that give each scored token's error (K,)."""
+"""Losses: plain functions of prediction and target (K, P) that give the error of each value (K, P), or of each scored
+token (K,). Values that were not observed are 0 in both, and their errors are not counted."""
+
+from collections.abc import Callable
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -14,6 +17,39 @@ def scaled_cosine(
 
 def mse(
     prediction: Float[Tensor, "scored width"], target: Float[Tensor, "scored width"], gamma: float
-) -> Float[Tensor, "scored"]:
-    """Squared error, the mean over the width. `gamma` is not read."""
-    return (prediction - target).square().mean(-1)
+) -> Float[Tensor, "scored width"]:
+    """Squared error. `gamma` is not read."""
+    return (prediction - target).square()
+
+
+def l1(
+    prediction: Float[Tensor, "scored width"], target: Float[Tensor, "scored width"], gamma: float
+) -> Float[Tensor, "scored width"]:
+    """Absolute error. `gamma` is not read."""
+    return (prediction - target).abs()
+
+
+def huber(
+    prediction: Float[Tensor, "scored width"], target: Float[Tensor, "scored width"], gamma: float
+) -> Float[Tensor, "scored width"]:
+    """Squared up to an error of 1, absolute from there on. `gamma` is not read."""
+    return F.huber_loss(prediction, target, reduction="none")
+
+
+def average(
+    loss: Callable[[Tensor, Tensor, float], Tensor],
+    prediction: Float[Tensor, "scored width"],
+    target: Float[Tensor, "scored width"],
+    gamma: float,
+    observed: Bool[Tensor, "scored width"] | None = None,
+) -> Float[Tensor, ""] | None:
+    """The mean of a loss over what was observed; None where nothing was."""
+    if observed is not None:
+        if not bool(observed.any()):
+            return None
+        prediction, target = prediction.where(observed, 0.0), target.where(observed, 0.0)
+    error = loss(prediction, target, gamma)
+    if observed is None:
+        return error.mean()
+    counted = observed if error.dim() == 2 else observed.any(1)
+    return error.where(counted, 0.0).sum() / counted.sum()

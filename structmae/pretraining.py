@@ -17,7 +17,7 @@ from structmae.recipe import Recipe, changes, data_options, from_tree, resolve
 from structmae.run import Run, build, describe, load, read_config, summary
 from structmae.train import Interrupted, fit
 
-DEFAULT_RECIPE = "graphmae"
+DEFAULT_RECIPES = {"graph": "graphmae", "series": "patchtst"}
 
 
 def pretrain(
@@ -36,10 +36,11 @@ def pretrain(
     progress: bool = True,
     note: Callable[[str], None] | None = None,
 ) -> Run:
-    """Pre-train an encoder on a graph or a set of graphs.
+    """Pre-train an encoder on a graph, a set of graphs, or a table of series.
 
-    data: a name (`structmae data` lists them), a path, or a PyTorch Geometric `Data`, list of them or data set; the
-    recipe's own data without it. recipe: a name, a TOML file or a Recipe ("graphmae" without it). settings: options
+    data: a name (`structmae data` lists them), a path, a PyTorch Geometric `Data`, list of them or data set, a
+    DataFrame or an array of series; the recipe's own data without it. recipe: a name, a TOML file or a Recipe (without
+    it "graphmae" for graphs, "patchtst" for series). kind: of a table that does not tell. settings: options
     by dotted key, `{"train.epochs": 100}`; seed is short for "train.seed". out: a new folder to save to as training
     goes, "auto" for runs/DATA-RECIPE-SEED[-n] (without it the run stays in memory; `run.save` writes it). resume: go
     on with the run in `out`. evaluate: score it too, into `run.result`. device: auto, cpu or cuda. threads: of torch
@@ -67,28 +68,30 @@ def pretrain(
                 write_json(folder / "result.json", run.result)
             return run
     else:
-        chosen = recipe if recipe is not None else DEFAULT_RECIPE
+        chosen = recipe if recipe is not None else _usual(data, kind)
         base = resolve(chosen)
+        if kind is not None and kind != base.modality:
+            raise UsageError(f"--kind {kind}: the recipe {base.name} is for {base.modality} data; take another")
         modality = registry.get("modality", base.modality)
         options = data_options(chosen, asked)
-        graphs = modality.load(base.default_data if data is None else data, options, nodes=nodes, kind=kind)
-        settled = resolve(chosen, asked, data=graphs.card, level=graphs.level)
+        found = modality.load(base.default_data if data is None else data, options, nodes=nodes, kind=kind)
+        settled = resolve(chosen, asked, data=found.card, level=found.level)
         if evaluate:
-            _check_task(graphs, settled)
-        tokenizer = modality.fit(graphs, settled)
-        config = describe(settled, graphs, tokenizer, _device(device), threads or torch.get_num_threads())
+            _check_task(modality, found, settled)
+        tokenizer = modality.fit(found, settled)
+        config = describe(settled, found, tokenizer, _device(device), threads or torch.get_num_threads())
         config["asked"] = _named(chosen)
-        run = Run(settled, build(settled, tokenizer), config, graphs)
-        for remark in graphs.notes:
+        run = Run(settled, build(settled, tokenizer), config, found)
+        for remark in found.notes:
             say(remark)
         if resume:
             say(f"{folder} is not there yet: starting a new run")
         if out == "auto":
-            folder = new_folder(graphs.name, settled.name, settled.train.seed)
+            folder = new_folder(found.name, settled.name, settled.train.seed)
         if folder is not None:
             claim(folder, lambda made: write_json(made / "config.json", config))
             run.folder = folder
-    say(f"data: {run.modality.describe(run.graphs(), run.encoder.tokenizer)}")
+    say(f"data: {run.modality.describe(run.data(), run.encoder.tokenizer)}")
     say(run.recipe.to_toml().rstrip())
     with _threads(run.config["threads"]):
         _train(run, evaluate, progress, say)
@@ -103,7 +106,7 @@ def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None])
         torch.cuda.reset_peak_memory_stats(device)
     checkpoint = None if run.folder is None else Checkpoint(run.folder)
     try:
-        source = run.source(run.graphs())
+        source = run.source(run.data())
         position = fit(run.model, source, run.recipe, device=device, checkpoint=checkpoint, progress=progress)
     except Interrupted as error:
         raise Interrupted(f"{error}: go on with structmae pretrain --out {run.folder} --resume") from None
@@ -154,29 +157,38 @@ def _reopen(
         raise StructmaeError(f"{folder} was made of an object in memory: pass the data to go on")
     modality = registry.get("modality", stored.modality)
     where = spec["data"] if data is None else data
-    graphs = modality.load(where, stored.data, nodes=nodes or spec.get("nodes"), kind=kind or spec.get("kind"))
-    if graphs.name != config["data"]["name"]:
-        differ.append(("data", config["data"]["name"], graphs.name))
-    elif graphs.fingerprint() != config["data"]["fingerprint"]:
-        raise StructmaeError(f"{folder} cannot go on: the content of {graphs.name} has changed since it was started")
+    found = modality.load(where, stored.data, nodes=nodes or spec.get("nodes"), kind=kind or spec.get("kind"))
+    if found.name != config["data"]["name"]:
+        differ.append(("data", config["data"]["name"], found.name))
+    elif found.fingerprint() != config["data"]["fingerprint"]:
+        raise StructmaeError(f"{folder} cannot go on: the content of {found.name} has changed since it was started")
     if differ:
         what = ", ".join(f"{key} was {before}, now {after}" for key, before, after in differ)
         raise StructmaeError(f"{folder} cannot go on with other options: {what}. Leave them out, or start a new run")
     if (folder / "result.json").exists():
         run = load(folder)
-        run._graphs = graphs
+        run._data = found
     else:
         _device(config["device"])
-        run = Run(stored, build(stored, modality.fit(graphs, stored)), config, graphs)
+        run = Run(stored, build(stored, modality.fit(found, stored)), config, found)
         run.folder = folder
     return run
 
 
-def _check_task(graphs: Any, recipe: Recipe) -> None:
+def _usual(data: Any, kind: Literal["graph", "series"] | None) -> str:
+    """The recipe for data of this kind."""
+    if data is None:
+        return DEFAULT_RECIPES[kind or "graph"]
+    from structmae.data.loading import kind_of
+
+    return DEFAULT_RECIPES[kind_of(data, kind)]
+
+
+def _check_task(modality: Any, data: Any, recipe: Recipe) -> None:
     """A recipe that can't be scored on this level is refused before the work. Data that can't be (no labels, too few)
     still trains, and the evaluation says why there is none."""
     try:
-        registry.get("task", f"{graphs.level}_classification").check(graphs, recipe)
+        registry.get("task", modality.tasks(data)[0]).check(data, recipe)
     except UsageError:
         raise
     except StructmaeError:

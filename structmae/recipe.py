@@ -1,7 +1,7 @@
-"""Recipes: every option of the toolkit, once. A system of the field is a value of `Recipe`, never a fork of the code.
+"""Recipes: a system of the field is a value of `Recipe`, never a fork of the code.
 
-A value is settled in this order, later ones winning: the defaults below < the recipe < its size < its override for the
-data set < a TOML file < `--set key=value`. Nothing here imports torch.
+A value is settled in this order, later ones winning: the defaults of options.py < the recipe < its size < its override
+for the data set < a TOML file < `--set key=value`. Nothing here imports torch.
 """
 
 import math
@@ -15,128 +15,33 @@ from typing import Any
 
 from structmae import registry
 from structmae.errors import StructmaeError, UsageError
-from structmae.masking.curriculum import SHAPES
-from structmae.masking.strategies import STARTS, STRATEGIES
+from structmae.options import (
+    DataOptions,
+    EncoderOptions,
+    FinetuneOptions,
+    HeadOptions,
+    MaskOptions,
+    ProbeOptions,
+    TokenOptions,
+    TrainOptions,
+)
 
-
-def option(
-    default: Any,
-    why: str,
-    *,
-    choices: tuple[str, ...] | str | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A field with its reason and its range: `low <= value <= high`, `above < value < below`, one of `choices` (a
-    tuple, or the kind of registered part that the value names)."""
-    rule = {"why": why, "choices": choices, "low": low, "high": high, "above": above, "below": below}
-    return field(default=default, metadata={key: value for key, value in rule.items() if value is not None})
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How structure is read."""
-
-    undirected: bool = option(True, "every edge also goes back: message passing reaches both ends")
-    categorical: str = option("auto", "which integer columns of a node table are categories: auto, none or names a,b,c")
-
-
-@dataclass(frozen=True)
-class TokenOptions:
-    """How data becomes tokens."""
-
-    normalize: str = option(
-        "auto",
-        "features: row (sum 1), standard (z-score of each column), none; auto takes row for sparse non-negative ones",
-        choices=("auto", "row", "standard", "none"),
-    )
-
-
-@dataclass(frozen=True)
-class MaskOptions:
-    """What is hidden, and what the encoder gets in its place (the masking layer's own words)."""
-
-    strategy: str = option(
-        "uniform", "which tokens: any, by weights, blocks, spans or random walks", choices=STRATEGIES
-    )
-    ratio: float = option(0.5, "share of the tokens of each item; the count is exact", above=0, high=1)
-    edge_ratio: float = option(0.0, "share of the edges whose attributes are hidden, both ways together", low=0, high=1)
-    act: str = option("token", "what stands in a hidden place: a learned token, or zeros", choices=("token", "zero"))
-    random: float = option(0.0, "share of the hidden that get another token's content instead", low=0, high=1)
-    keep: float = option(0.0, "share of the scored that stay as they are", low=0, high=1)
-    random_from: str = option("visible", "whose content: of visible tokens, or of any", choices=("visible", "any"))
-    scope: str = option("item", "one draw for each item, or one shared by the batch", choices=("item", "batch"))
-    weights: str = option("degree", "of strategy weighted: the scores", choices=("degree", "pagerank", "variance"))
-    power: float = option(1.0, "of strategy weighted: of the scores; below 0 prefers the low ones", low=-16, high=16)
-    length: int = option(3, "of strategies span and walk: mean length of a span, steps of a walk", low=1, high=65536)
-    blocks: int = option(1, "of strategy block: connected balls an item", low=1)
-    start: str = option("node", "of strategy walk: begin at a node, or with an edge", choices=STARTS)
-    curriculum: str = option(
-        "none", "how ratio and power get from first to last over epochs", choices=("none", *SHAPES)
-    )
-    ratio_first: float = option(0.5, "of a curriculum: the ratio it begins with", above=0, high=1)
-    power_first: float = option(1.0, "of a curriculum: the power it begins with", low=-16, high=16)
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """The part that is kept."""
-
-    layer: str = option("gat", "message-passing layer", choices="layer")
-    layers: int = option(2, "how many", low=1)
-    hidden: int = option(512, "width of the embedding", low=1)
-    heads: int = option(4, "attention heads; they share `hidden`", low=1)
-    dropout: float = option(0.2, "of each layer's input", low=0, below=1)
-    attention_dropout: float = option(0.1, "of attention weights", low=0, below=1)
-    activation: str = option("prelu", "after each layer", choices=("prelu", "relu", "elu", "gelu"))
-    norm: str = option("none", "before the activation", choices=("none", "batchnorm", "layernorm"))
-    residual: bool = option(False, "add each layer's input to its output")
-    edge_features: bool = option(False, "layers read edge attributes (gat, gin)")
-    pool: str = option("none", "of an item's tokens to one vector", choices=("none", "sum", "mean", "max"))
-
-
-@dataclass(frozen=True)
-class HeadOptions:
-    """One thing that is rebuilt: a decoder, a target, a loss."""
-
-    of: str = option("node", "what is rebuilt: nodes, or the edges of mask.edge_ratio", choices=("node", "edge"))
-    layer: str = option("gat", "the decoder's layer", choices="layer")
-    layers: int = option(1, "how many", low=1)
-    remask: str = option(
-        "hidden",
-        "nodes zeroed before the decoder: hidden (GraphMAE section 3.2), random (GraphMAE2 section 3.2) or none",
-        choices=("hidden", "random", "none"),
-    )
-    remask_ratio: float = option(0.5, "of remask random: share of the nodes of each item", above=0, high=1)
-    remask_draws: int = option(1, "of remask random: draws a step; the loss is their mean", low=1, high=1024)
-    loss: str = option("sce", "objective", choices="loss")
-    gamma: float = option(2.0, "exponent of the scaled cosine error; other losses do not read it", low=1)
-    weight: float = option(1.0, "in the sum of losses", above=0)
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """The one loop."""
-
-    epochs: int = option(200, "passes over the items", low=1)
-    batch_size: int = option(32, "items a step; a single graph is one item", low=1)
-    lr: float = option(1e-3, "of Adam", above=0)
-    weight_decay: float = option(0.0, "L2, as Adam has it", low=0)
-    schedule: str = option("cosine", "of the learning rate over epochs, to zero", choices=("cosine", "constant"))
-    seed: int = option(0, "of weights, dropout, order and plans", low=0, high=2**32 - 1)
-    save_every: int = option(10, "epochs between resume states", low=1)
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """The linear probe on frozen features; every arm of a comparison goes through the same one."""
-
-    lr: float = option(0.01, "of Adam", above=0)
-    weight_decay: float = option(1e-4, "L2", low=0)
-    epochs: int = option(300, "full-batch; the epoch that counts is chosen on validation", low=1)
-    search: bool = option(False, "choose lr and weight decay on validation from one grid instead (the harness does)")
+__all__ = [
+    "DataOptions",
+    "EncoderOptions",
+    "FinetuneOptions",
+    "HeadOptions",
+    "MaskOptions",
+    "Override",
+    "ProbeOptions",
+    "Recipe",
+    "TokenOptions",
+    "TrainOptions",
+    "changes",
+    "data_options",
+    "from_tree",
+    "resolve",
+]
 
 
 @dataclass(frozen=True)
@@ -165,6 +70,7 @@ class Recipe:
     heads: Mapping[str, HeadOptions] = field(default_factory=lambda: {"features": HeadOptions()})
     train: TrainOptions = TrainOptions()
     probe: ProbeOptions = ProbeOptions()
+    finetune: FinetuneOptions = FinetuneOptions()
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: tuple[Override, ...] = ()
 
@@ -179,8 +85,8 @@ class Recipe:
 
     def tree(self) -> dict[str, Any]:
         """The options as nested dicts, as TOML and config.json hold them."""
-        groups = ("data", "tokens", "mask", "encoder", "heads", "train", "probe")
-        return {group: _plain(getattr(self, group)) for group in groups}
+        groups = ("data", "tokens", "mask", "encoder", "heads", "train", "probe", "finetune")
+        return {group: _plain(getattr(self, group), self.modality) for group in groups}
 
     def describe(self) -> dict[str, Any]:
         """What `structmae recipes NAME --json` prints."""
@@ -277,7 +183,7 @@ def _check_together(recipe: Recipe) -> None:
         raise UsageError(
             f"mask.random={mask.random} and mask.keep={mask.keep}: shares of one whole, so at most 1 together"
         )
-    if encoder.layer == "gat" and encoder.hidden % encoder.heads:
+    if (recipe.modality != "graph" or encoder.layer == "gat") and encoder.hidden % encoder.heads:
         raise UsageError(f"encoder.hidden={encoder.hidden} must be a multiple of encoder.heads={encoder.heads}")
     if recipe.reads_edges and encoder.layer == "gcn":
         asked = "encoder.edge_features=true" if encoder.edge_features else f"mask.edge_ratio={mask.edge_ratio:g}"
@@ -286,8 +192,36 @@ def _check_together(recipe: Recipe) -> None:
         raise UsageError(
             f'mask.edge_ratio={mask.edge_ratio:g}: no head rebuilds edges; add one with of = "edge" to the recipe'
         )
-    if not any(head.of == "node" for head in recipe.heads.values()) and mask.edge_ratio == 0:
+    if all(head.of == "edge" for head in recipe.heads.values()) and mask.edge_ratio == 0:
         raise UsageError("the only heads rebuild edges, and mask.edge_ratio=0 hides none: set mask.edge_ratio")
+    _check_modality(recipe)
+
+
+def _check_modality(recipe: Recipe) -> None:
+    """Rules between options of one modality."""
+    mask, of = recipe.mask, {"graph": ("node", "edge"), "series": ("segment",)}.get(recipe.modality)
+    for name, head in recipe.heads.items():
+        if of is not None and head.of not in of:
+            raise UsageError(f"heads.{name}.of={head.of}: a recipe of {recipe.modality} has {' and '.join(of)} tokens")
+    if recipe.modality == "graph" and mask.act == "drop":
+        raise UsageError("mask.act=drop: a GNN reads whole graphs; set mask.act=token or zero")
+    if recipe.modality == "graph" and any(not head.layers for head in recipe.heads.values()):
+        raise UsageError("heads.*.layers=0: a decoder of graphs has a layer or more")
+    if recipe.modality == "graph" and mask.scope == "set":
+        raise UsageError("mask.scope=set: graphs come in no sets; set mask.scope=item or batch")
+    if recipe.modality != "series":
+        return
+    if recipe.tokens.normalize == "row":
+        raise UsageError("tokens.normalize=row is for features of nodes: set tokens.normalize=standard or none")
+    if mask.strategy == "weighted" and mask.weights != "variance":
+        raise UsageError(f"mask.weights={mask.weights} needs edges, and series have none: set mask.weights=variance")
+    if recipe.tokens.spectrum == 1 or recipe.tokens.spectrum % 2:
+        raise UsageError(f"tokens.spectrum={recipe.tokens.spectrum} must be an even number, or 0 for raw values")
+    if not recipe.tokens.spectrum and (recipe.tokens.bands > 1 or mask.group != "token"):
+        which = f"tokens.bands={recipe.tokens.bands}" if recipe.tokens.bands > 1 else f"mask.group={mask.group}"
+        raise UsageError(f"{which} is for a spectrogram: set tokens.spectrum too, or leave it out")
+    if recipe.encoder.channels == "mixed" and mask.act == "token":
+        raise UsageError("encoder.channels=mixed reads raw values, where a learned token is none: set mask.act=zero")
 
 
 def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:
@@ -364,10 +298,11 @@ _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, modality: str) -> Any:
+    """Options as plain values, without those of other modalities."""
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return {key: _plain(part) for key, part in value.items()} if isinstance(value, Mapping) else value
+        return {f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("of") in (None, modality)}
+    return {key: _plain(part, modality) for key, part in value.items()}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,10 @@ T = TypeVar("T")
 _PARTS: dict[str, dict[str, Any]] = {
     "recipe": {
         "graphmae": "structmae.recipes.graphmae:RECIPE",
+        "patchtst": "structmae.recipes.patchtst:RECIPE",
+        "tsformer": "structmae.recipes.tsformer:RECIPE",
+        "spans": "structmae.recipes.spans:RECIPE",
+        "spectrogram": "structmae.recipes.spectrogram:RECIPE",
     },
     "layer": {
         "gat": "structmae.nn.gnn:gat_layer",
@@ -25,13 +29,19 @@ _PARTS: dict[str, dict[str, Any]] = {
     "loss": {
         "sce": "structmae.objectives:scaled_cosine",
         "mse": "structmae.objectives:mse",
+        "l1": "structmae.objectives:l1",
+        "huber": "structmae.objectives:huber",
     },
     "modality": {
         "graph": "structmae.graph",
+        "series": "structmae.series",
     },
     "task": {
         "node_classification": "structmae.evaluate.node_classification",
         "graph_classification": "structmae.evaluate.graph_classification",
+        "forecasting": "structmae.evaluate.forecasting",
+        "imputation": "structmae.evaluate.imputation",
+        "classification": "structmae.evaluate.series_classification",
     },
 }
 

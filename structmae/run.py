@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from structmae import registry
 from structmae.checkpoint import SCHEMA, claim, load_weights, read_json, save_weights, write_json
-from structmae.data import Graphs
+from structmae.data.graphs import Graphs
+from structmae.data.series import Series
 from structmae.errors import StructmaeError
 from structmae.evaluate.arms import embed
 from structmae.model import MaskedAutoencoder
@@ -23,60 +24,65 @@ from structmae.recipe import Recipe, from_tree
 from structmae.tokens import Source
 from structmae.train import Position
 
+Structure = Graphs | Series
+
 
 class Run:
     """A pre-trained encoder with what it was made of: `recipe`, `config`, `encoder`, `result`, `folder` (None if it was
     never saved)."""
 
-    def __init__(self, recipe: Recipe, model: MaskedAutoencoder, config: dict[str, Any], graphs: Graphs | None = None):
-        self.recipe, self.model, self.config, self._graphs = recipe, model, config, graphs
+    def __init__(self, recipe: Recipe, model: MaskedAutoencoder, config: dict[str, Any], data: Structure | None = None):
+        self.recipe, self.model, self.config, self._data = recipe, model, config, data
         self.folder: Path | None = None
         self.result: dict[str, Any] = {}
 
     @property
     def encoder(self) -> Encoder:
-        """The plain module: `encoder(x, edge_index, edge_attr=None, batch=None)`, on `run.device`. It takes features as
-        the data set has them; call `.train()` to fine-tune."""
+        """The plain module, on `run.device`: `encoder(x, edge_index, edge_attr=None, batch=None)` of graphs,
+        `encoder(x, observed=None)`, x (B, C, T), of series. It takes values as the data set has them; call `.train()`
+        to fine-tune."""
         return self.model.encoder
 
     def initial_encoder(self) -> Encoder:
         """The same encoder before training, at the weights that `train.seed` gave it: training is compared with it."""
         return build(self.recipe, self.model.encoder.tokenizer).encoder.to(self.device)
 
-    def graphs(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Graphs:
+    def data(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Structure:
         """`data`, read as the run's own data was (columns, categories, directions); without it the run's own data.
 
         Raises StructmaeError where that was an object in memory, or is no longer what it was."""
         options, spec = self.recipe.data, self.config["data"]["spec"]
         if data is not None:
             known, kind = self.config["data"]["schema"], spec.get("kind")
-            loaded: Graphs = self.modality.load_like(data, options, known, self.encoder, nodes=nodes, kind=kind)
+            loaded: Structure = self.modality.load_like(data, options, known, self.encoder, nodes=nodes, kind=kind)
             return loaded
-        if self._graphs is None:
+        if self._data is None:
             if not spec:
                 raise StructmaeError("this run was made of an object in memory: pass the data")
-            found: Graphs = self.modality.load(spec["data"], options, nodes=spec.get("nodes"), kind=spec.get("kind"))
+            found: Structure = self.modality.load(spec["data"], options, nodes=spec.get("nodes"), kind=spec.get("kind"))
             if found.fingerprint() != self.config["data"]["fingerprint"]:
                 raise StructmaeError(f"{spec['data']} has changed since this run was made of it: name the data to use")
-            self._graphs = found
-        return self._graphs
+            self._data = found
+        return self._data
 
     def embed(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Tensor:
-        """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where it pools, on the CPU."""
-        return embed(self.encoder, self.source(self.graphs(data, nodes)))
+        """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where it pools, on the CPU. Of
+        series: a vector a token, or one a window (of a long table windows side by side) where it pools."""
+        return embed(self.encoder, self.source(self.data(data, nodes)))
 
-    def evaluate(self, data: Any = None, *, task: str | None = None) -> dict[str, Any]:
-        """The evaluation object: the encoder beside its random initialisation, raw and propagated features. That of the
-        run's own data is kept in `result`.
+    def evaluate(self, data: Any = None, *, task: str | None = None, **options: Any) -> dict[str, Any]:
+        """The evaluation object: the encoder beside its random initialisation and simple methods. That of the run's own
+        data is kept in `result`.
 
-        `task` is "node_classification" or "graph_classification"; without it the one that the labels allow.
-        Raises StructmaeError where the data has no labels to score.
+        `task` is "node_classification" or "graph_classification", and of series "forecasting" (option `horizons`),
+        "imputation" or "classification"; without it the first that the data allows. Raises StructmaeError where the
+        data has no labels to score.
         """
-        graphs = self.graphs(data)
-        part = registry.get("task", task or f"{graphs.level}_classification")
-        part.check(graphs, self.recipe)
+        found = self.data(data)
+        part = registry.get("task", task or self.modality.tasks(found)[0])
+        part.check(found, self.recipe)
         scored: dict[str, Any] = part.evaluate(
-            self.encoder, self.initial_encoder(), self.source(graphs), graphs, self.recipe
+            self.encoder, self.initial_encoder(), self.source(found), found, self.recipe, **options
         )
         if data is None and self.result:
             self.result["evaluation"] = scored
@@ -98,14 +104,14 @@ class Run:
         save_weights(folder / "model.safetensors", self.model)
         write_json(folder / "result.json", self.result)
 
-    def source(self, graphs: Graphs) -> Source:
+    def source(self, data: Structure) -> Source:
         """Batches of data, as tokens."""
-        made: Source = self.modality.source(graphs, self.encoder.tokenizer, self.device)
+        made: Source = self.modality.source(data, self.encoder.tokenizer, self.device)
         return made
 
     @property
     def modality(self) -> Any:
-        """What knows the recipe's kind of data: see `structmae.graph`."""
+        """What knows the recipe's kind of data: see `structmae.graph` and `structmae.series`."""
         return registry.get("modality", self.recipe.modality)
 
     @property
@@ -119,11 +125,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         """A notebook's view: what was trained, and the table where there is one."""
-        about, encoder = self.config["data"], self.recipe.encoder
+        about, encoder, graph = self.config["data"], self.recipe.encoder, self.recipe.modality == "graph"
         facts = {
             "recipe": f"{self.recipe.name} ({self.recipe.size})",
             "data": about["name"],
-            "encoder": f"{encoder.layers} x {encoder.hidden} {encoder.layer}",
+            "encoder": f"{encoder.layers} x {encoder.hidden} {encoder.layer if graph else 'transformer'}",
             "hidden": f"{self.recipe.mask.ratio:.0%} of the tokens",
             "epochs": self.recipe.train.epochs,
             "seed": self.recipe.train.seed,
@@ -174,18 +180,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _from_folder(folder: Path, graphs: Graphs | None = None) -> Run:
+def _from_folder(folder: Path, data: Structure | None = None) -> Run:
     config = read_config(folder)
     try:
         recipe, tokenizer = from_tree(config["recipe"]), config["tokenizer"]
     except KeyError as error:
         raise StructmaeError(f"{folder}/config.json has no {error}: the run's folder is damaged") from None
-    run = Run(recipe, build(recipe, tokenizer), config, graphs)
+    run = Run(recipe, build(recipe, tokenizer), config, data)
     run.folder = folder
     return run
 
 
-def describe(recipe: Recipe, graphs: Graphs, tokenizer: Any, device: torch.device, threads: int) -> dict[str, Any]:
+def describe(recipe: Recipe, data: Structure, tokenizer: Any, device: torch.device, threads: int) -> dict[str, Any]:
     """What config.json says."""
     about = {
         key: value for key, value in recipe.describe().items() if key not in ("sizes", "overrides", "default_data")
@@ -196,12 +202,12 @@ def describe(recipe: Recipe, graphs: Graphs, tokenizer: Any, device: torch.devic
         "recipe": about,
         "tokenizer": tokenizer.config(),
         "data": {
-            "name": graphs.name,
-            "card": graphs.card,
-            "level": graphs.level,
-            "spec": graphs.spec,
-            "schema": graphs.schema.to_json(),
-            "fingerprint": graphs.fingerprint(),
+            "name": data.name,
+            "card": data.card,
+            "level": data.level,
+            "spec": data.spec,
+            "schema": data.schema.to_json(),
+            "fingerprint": data.fingerprint(),
         },
         "device": device.type,
         "threads": threads,

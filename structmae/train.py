@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -17,7 +17,7 @@ from structmae import masking
 from structmae.checkpoint import Checkpoint
 from structmae.errors import StructmaeError
 from structmae.masking.torch import TorchPlan, ahead, to_torch
-from structmae.model import MaskedAutoencoder
+from structmae.model import Batch, Trainable
 from structmae.recipe import HeadOptions, MaskOptions, Recipe, TrainOptions
 from structmae.tokens import Source, TokenSet
 
@@ -62,15 +62,16 @@ class Planner:
         return plans
 
     def redraw(self, tokens: dict[str, TokenSet], *, visit: int, step: int) -> dict[str, list[TorchPlan]]:
-        """For each head that re-masks at random, `remask_draws` plans of the nodes that its decoder is not given."""
-        node, plans, first = tokens["node"], {}, 0
+        """For each head that re-masks at random, `remask_draws` plans of the tokens (of the first set, which has
+        latents) that its decoder is not given."""
+        main, plans, first = next(iter(tokens.values())), {}, 0
         for name, head in self.heads.items():
             spec = masking.Spec(ratio=head.remask_ratio, act="zero")
             key: dict[str, Any] = {"seed": self.seed, "visit": visit, "step": step, "purpose": masking.Purpose.REMASK}
             numbers = range(first, first + head.remask_draws)
             first += head.remask_draws
-            drawn = [masking.draw(self._layout(node), spec, draw=number, **key) for number in numbers]
-            plans[name] = [to_torch(plan, device=node.values.device) for plan in drawn]
+            drawn = [masking.draw(self._layout(main), spec, draw=number, **key) for number in numbers]
+            plans[name] = [to_torch(plan, device=main.values.device) for plan in drawn]
         return plans
 
     def _layout(self, part: TokenSet) -> masking.Layout:
@@ -80,15 +81,34 @@ class Planner:
                 part.ptr.cpu().numpy(),
                 item_id=part.item_id.cpu().numpy(),
                 valid=valid,
-                # Where a pair's two directions are tokens of their own, they are hidden together all the same.
-                group=None if part.ends is None else masking.undirected(part.ends.cpu().numpy()),
-                **(_surroundings(part, self.mask) if part.relations else {}),
+                group=_groups(part, self.mask),
+                set_id=None if part.set_id is None else part.set_id.cpu().numpy(),
+                **_surroundings(part, self.mask),
             )
         return self._layouts[part]
 
 
+def _groups(part: TokenSet, mask: MaskOptions) -> Any:
+    """What is hidden together."""
+    if part.ends is not None:  # where a pair's two directions are tokens of their own, they are hidden together still
+        return masking.undirected(part.ends.cpu().numpy())
+    if part.grid is None or mask.group == "token":
+        return None
+    items = len(part.item_id)
+    if mask.group == "cell":
+        return masking.cell(part.grid, items=items)
+    return masking.strip(part.grid, axis=0 if mask.group == "row" else 1, items=items)
+
+
 def _surroundings(part: TokenSet, mask: MaskOptions) -> dict[str, Any]:
     """What the strategy looks at: neighbours, or weights."""
+    if mask.strategy == "weighted" and mask.weights == "variance":
+        observed = None if part.observed is None else part.observed.cpu().numpy()
+        return {"weight": masking.variance(part.values.cpu().numpy(), observed)}
+    if part.grid is not None and mask.strategy in ("block", "walk"):
+        return {"adjacency": masking.grid(part.grid, items=len(part.item_id))}
+    if not part.relations:
+        return {}
     relation, ptr = part.relations["edges"], part.ptr.cpu().numpy()
     edge_index = relation.edge_index.cpu().numpy()
     edge_index = edge_index[:, edge_index[0] != edge_index[1]]  # the layers' self-loops lead nowhere
@@ -99,33 +119,46 @@ def _surroundings(part: TokenSet, mask: MaskOptions) -> dict[str, Any]:
         return {}
     if mask.weights == "degree":
         return {"weight": masking.degree(edge_index, len(part))}
-    if mask.weights == "pagerank":
-        return {"weight": masking.pagerank(edge_index, len(part), ptr=ptr)}
-    return {"weight": masking.variance(part.values.cpu().numpy())}
+    return {"weight": masking.pagerank(edge_index, len(part), ptr=ptr)}
 
 
 @dataclass
 class Position:
     """How far training is. `loss_first` is the first step's loss, `loss_last` the mean over the last epoch's steps;
-    `seconds` is wall time over all sittings."""
+    `seconds` is wall time over all sittings; `best_epoch` and `validation` are of the epoch that validation chose."""
 
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
     loss_first: float = math.nan
     loss_last: float = math.nan
+    best_epoch: int | None = None
+    validation: float | None = None
+
+
+@dataclass
+class Best:
+    """The epoch with the lowest validation score, and the weights then."""
+
+    epoch: int
+    score: float
+    model: dict[str, torch.Tensor]
 
 
 def fit(
-    model: MaskedAutoencoder,
+    model: Trainable,
     source: Source,
     recipe: Recipe,
     *,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
     progress: bool = True,
+    validate: Callable[[], float] | None = None,
 ) -> Position:
     """Train `model` in place for `train.epochs`, from the checkpoint's last state where there is one.
+
+    With `validate`, a score of the model as it is (the lower the better), it is asked after each epoch, and the weights
+    of the best one are those that stay; of equals the earlier.
 
     Torch's generators are seeded inside and put back afterwards. Raises Interrupted after SIGINT or SIGTERM, with the
     state saved (a second signal stops at once), and StructmaeError where nothing can be hidden or the loss is not
@@ -133,14 +166,15 @@ def fit(
     """
     options = recipe.train
     planner = Planner(recipe.mask, options.seed, epochs=options.epochs, heads=recipe.heads)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    position = Position()
+    optimizer = torch.optim.Adam(model.groups(), lr=options.lr, weight_decay=options.weight_decay)
+    position, best = Position(), None
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), _stop_at_signal(checkpoint is not None) as stop:
         torch.manual_seed(options.seed)
         state = None if checkpoint is None else checkpoint.load()
         if state is not None:
             position = Position(**state["position"])
+            best = None if state["best"] is None else Best(**state["best"])
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["generator"])
@@ -150,6 +184,13 @@ def fit(
         with _bar(options.epochs, position.epoch, progress) as bar:
             while position.epoch < options.epochs:
                 line = _epoch(model, source, planner, optimizer, options, position)
+                if validate is not None:
+                    score = line["validation"] = validate()
+                    model.train()
+                    if best is None or score < best.score:
+                        weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+                        best = Best(position.epoch, score, weights)
+                    position.best_epoch, position.validation = best.epoch, best.score
                 bar.set_postfix(loss=f"{position.loss_last:.4f}", refresh=False)
                 bar.update()
                 if checkpoint is None:
@@ -160,6 +201,7 @@ def fit(
                     checkpoint.save(
                         {
                             "position": asdict(position),
+                            "best": None if best is None else vars(best),
                             "model": model.state_dict(),
                             "optimizer": optimizer.state_dict(),
                             "generator": torch.get_rng_state(),
@@ -168,12 +210,14 @@ def fit(
                     )
                 if stop.is_set():
                     raise Interrupted(f"interrupted after epoch {position.epoch} of {options.epochs}, and saved")
+    if best is not None:
+        model.load_state_dict(best.model)
     model.eval()
     return position
 
 
 def _epoch(
-    model: MaskedAutoencoder,
+    model: Trainable,
     source: Source,
     planner: Planner,
     optimizer: torch.optim.Adam,
@@ -185,18 +229,23 @@ def _epoch(
     lr = options.lr
     if options.schedule == "cosine":
         lr *= 0.5 * (1 + math.cos(math.pi * position.epoch / options.epochs))
+    if position.epoch < options.warmup:
+        lr *= (position.epoch + 1) / (options.warmup + 1)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("scale", 1.0)
+    model.begin(position.epoch)
     sums: dict[str, float] = {}
     steps = 0
     first = position.step
-    for tokens, plans, remasks in _prepared(source, planner, options, position.epoch, first):
-        losses = model(tokens, plans, remasks)
+    for batch in _prepared(source, planner, options, position.epoch, first):
+        losses = model(batch)
         position.step += 1
         if losses.total is None:
             continue
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
+        if options.clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         optimizer.step()
         values = {"loss": losses.total.item(), **{f"loss_{name}": term.item() for name, term in losses.terms.items()}}
         if not math.isfinite(values["loss"]):
@@ -218,16 +267,14 @@ def _epoch(
     return {"epoch": position.epoch, "time": round(position.seconds, 4), "lr": lr, **means}
 
 
-def _prepared(
-    source: Source, planner: Planner, options: TrainOptions, epoch: int, first: int
-) -> Iterator[tuple[dict[str, TokenSet], dict[str, TorchPlan], dict[str, list[TorchPlan]]]]:
-    """Each step's tokens and plans. For a GPU they are made, and moved, while the step before runs."""
+def _prepared(source: Source, planner: Planner, options: TrainOptions, epoch: int, first: int) -> Iterator[Batch]:
+    """Each step's batch. For a GPU it is made, and moved, while the step before runs."""
 
-    def made() -> Iterator[tuple[dict[str, TokenSet], dict[str, TorchPlan], dict[str, list[TorchPlan]]]]:
+    def made() -> Iterator[Batch]:
         for step, items in enumerate(_batches(source.num_items, options, epoch), first):
             tokens = source.batch(items)
             key = {"visit": epoch, "step": step}
-            yield tokens, planner.draw(tokens, **key), planner.redraw(tokens, **key)
+            yield Batch(tokens, planner.draw(tokens, **key), planner.redraw(tokens, **key), source.target(items))
 
     return ahead(made(), ready=_ready) if _on_gpu(source) else made()
 
@@ -237,20 +284,22 @@ def _on_gpu(source: Source) -> bool:
     return source.device.type == "cuda"
 
 
-def _ready(prepared: tuple[dict[str, TokenSet], dict[str, TorchPlan], dict[str, list[TorchPlan]]]) -> None:
+def _ready(batch: Batch) -> None:
     """Makes the index tensors that a step will ask for."""
-    _, plans, remasks = prepared
-    for plan in plans.values():
+    for plan in batch.plans.values():
         plan.prepare()
-    for redrawn in remasks.values():
+    for redrawn in batch.remasks.values():
         for plan in redrawn:
             plan.prepare("hidden")
 
 
 def _batches(items: int, options: TrainOptions, epoch: int) -> Iterator[torch.Tensor]:
-    """All items in this epoch's order, `batch_size` at a time; the last batch is the rest, never dropped. A rest of one
-    joins the batch before it, since batch normalisation can't read a single row."""
+    """All items in this epoch's order (or the first `train.items` of it), `batch_size` at a time; the last batch is the
+    rest, never dropped. A rest of one joins the batch before it, since batch normalisation can't read a single row."""
     order = torch.from_numpy(masking.permutation(items, seed=options.seed, visit=epoch))
+    if options.items:
+        order = order[: options.items]
+        items = len(order)
     ends = list(range(options.batch_size, items, options.batch_size))
     if len(ends) > 0 and items - ends[-1] == 1:
         ends.pop()

@@ -38,8 +38,8 @@ class Card:
     name: str
     title: str
     kind: Literal["graph", "series"]
-    level: Literal["node", "graph"]
-    loader: Literal["planetoid", "tu", "simulated", "series"]
+    level: Literal["node", "graph", "panel", "sample"]
+    loader: Literal["planetoid", "tu", "simulated", "series", "uea"]
     download: bool
     folder: str
     source: str
@@ -48,6 +48,7 @@ class Card:
     citation: str
     statistics: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    series: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:

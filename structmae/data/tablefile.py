@@ -13,7 +13,7 @@ from structmae.errors import StructmaeError
 
 SUFFIXES = (".csv", ".parquet")
 #: Cells that mean "missing" in a feature column. In ids, labels and splits only a blank does: a node may be called NA.
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A"]
+MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _csv(path: Path, special: tuple[str, ...]) -> TableFile:
                 index_col=False,
                 dtype=dict.fromkeys(kept, str),
                 keep_default_na=False,
-                na_values={name: [""] if name in kept else _MISSING for name in names},
+                na_values={name: [""] if name in kept else MISSING for name in names},
                 low_memory=False,
             )
     except pd.errors.EmptyDataError:

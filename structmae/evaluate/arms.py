@@ -33,10 +33,7 @@ def embed(encoder: Encoder, source: Source, *, at_once: int = 256) -> Float[Tens
     training = encoder.training
     encoder.eval()
     with torch.no_grad():
-        parts = [
-            encoder.represent(source.batch(items)).cpu()
-            for items in torch.split(torch.arange(source.num_items), at_once)
-        ]
+        parts = [encoder.represent(tokens).cpu() for tokens in source.sweep(at_once)]
     encoder.train(training)
     return torch.cat(parts)
 

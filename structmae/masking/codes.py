@@ -159,13 +159,13 @@ def rows(out, x, index, lo, hi):
 @njit(nogil=True, cache=True)
 def replace(out, x, code, source, j, token, lo, hi):
     """out[lo:hi] (M, D) <- x[lo:hi] with the plan carried out: code 1 is the row `token` (D,), 2 the row of x that its
-    source names, 3 is zeros. source (K,) is that of the scored (code <= 4), j of them before lo."""
+    source names, 0 and 3 are zeros. source (K,) is that of the scored (code <= 4), j of them before lo."""
     for p in range(lo, hi):
         c = code[p]
         if c == 1:
             for d in range(x.shape[1]):
                 out[p, d] = token[d]
-        elif c == 3:
+        elif c == 0 or c == 3:
             for d in range(x.shape[1]):
                 out[p, d] = 0
         else:

@@ -176,10 +176,9 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 def apply(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
     """x (M, D) as the encoder sees it: `token` (D,) or (1, D) at TOKEN, another row of x at RANDOM, zeros at ZERO, and
-    itself elsewhere.
+    itself elsewhere. Rows that the plan drops are zeros: give the others, `take(x, plan.kept)`, to the encoder.
 
-    Differentiable in x and token. Raises UsageError where the plan drops tokens (see `take`), takes ids from a
-    vocabulary, or is of another size.
+    Differentiable in x and token. Raises UsageError where the plan takes ids from a vocabulary or is of another size.
     """
     if x.dim() != 2 or token.numel() != x.shape[1]:
         raise UsageError(
@@ -191,8 +190,6 @@ def apply(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
         raise UsageError(
             "random_from 'vocabulary' is for ids: put plan.random_ids(vocabulary) in place, then embed them"
         )
-    if plan.plan.dropped:
-        raise UsageError("act 'drop' takes tokens out of the row; give take(x, plan.kept) to the encoder instead")
     out: Tensor = _Apply.apply(x, token, plan)
     return out
 
@@ -267,8 +264,9 @@ def _replace(x: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
     out = x.clone()
     if len(index := plan.with_act(Act.TOKEN)):
         out[index] = token.to(x.dtype)
-    if len(index := plan.with_act(Act.ZERO)):
-        out[index] = 0.0
+    for act in (Act.ZERO, Act.DROP):
+        if len(index := plan.with_act(act)):
+            out[index] = 0.0
     if len(index := plan.with_act(Act.RANDOM)):
         out[index] = x[plan.taken]
     return out

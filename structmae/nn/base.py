@@ -10,16 +10,22 @@ from structmae.tokens import TokenSet
 
 
 class Encoder(nn.Module, ABC):
-    """The part that is kept. `width` is that of its latents, `token_widths` (by token set) that of embedded content,
-    which is what a mask token replaces; `tokenizer` made the tokens."""
+    """The part that is kept. `width` is that of its latents; by token set, `token_widths` is that of the tokens'
+    values, `content_widths` that of embedded content, which is what a mask token replaces; `tokenizer` made the tokens."""
 
     width: int
     token_widths: dict[str, int]
+    content_widths: dict[str, int]
     tokenizer: Any
 
     @abstractmethod
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         """Each token's content on its own, before any token sees another. Hiding happens after this."""
+
+    def prepare(self, tokens: dict[str, TokenSet], visible: dict[str, Tensor] | None) -> dict[str, TokenSet]:
+        """The tokens once it is known which of them may be read: normalised by statistics of the rows `visible` of each
+        set (None: of all). What is rebuilt is normalised in the same way."""
+        return tokens
 
     def reveal(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, TokenSet]:
         """The tokens with all that is hidden taken out of their structure too: what encoder and decoders may look at.
@@ -28,7 +34,8 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
-        """Embedded content, hidden or not, to latents (tokens, width)."""
+        """Embedded content, hidden or not, to latents (tokens, width). Where tokens are dropped, or not valid, it gets
+        the others only."""
 
     @abstractmethod
     def represent(self, tokens: dict[str, TokenSet]) -> Tensor:
@@ -43,6 +50,14 @@ class Decoder(nn.Module, ABC):
     """Latents to a target."""
 
     @abstractmethod
-    def forward(self, latent: dict[str, Tensor], tokens: dict[str, TokenSet], zeroed: Tensor | None) -> Tensor:
-        """A prediction for each token of one set (tokens, width). `tokens` are as `Encoder.reveal` leaves them; at
-        `zeroed`, of the set that has latents, the decoder reads zeros."""
+    def forward(
+        self,
+        latent: dict[str, Tensor],
+        tokens: dict[str, TokenSet],
+        kept: dict[str, Tensor | None],
+        scored: Tensor,
+        zeroed: Tensor | None,
+    ) -> Tensor:
+        """A prediction (scored, width) for each token `scored` of one set. `tokens` are as `Encoder.reveal` leaves
+        them, latents are those of their rows `kept` (None: all); at the rows `zeroed` of the set that has latents the
+        decoder reads zeros."""

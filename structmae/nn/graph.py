@@ -27,6 +27,7 @@ class GraphEncoder(Encoder):
         self.width, self.token_widths = options.hidden, {"node": tokenizer.width}
         if tokenizer.edge_tokens:
             self.token_widths["edge"] = tokenizer.edge_width
+        self.content_widths = self.token_widths  # features are hidden as they are
         self.body = GNN(
             options.layer,
             [tokenizer.width, *[options.hidden] * options.layers],
@@ -108,14 +109,21 @@ class GraphDecoder(Decoder):
         )
         self.pair = nn.Linear(2 * width, encoder.token_widths["edge"]) if self.of_edges else None
 
-    def forward(self, latent: dict[str, Tensor], tokens: dict[str, TokenSet], zeroed: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        latent: dict[str, Tensor],
+        tokens: dict[str, TokenSet],
+        kept: dict[str, Tensor | None],
+        scored: Tensor,
+        zeroed: Tensor | None,
+    ) -> Tensor:
         z = self.bridge(latent["node"])
         if zeroed is not None:
             z = z.index_fill(0, zeroed, 0.0)
         out: Tensor = self.body(z, tokens["node"].relations["edges"])
         ends = tokens["edge"].ends if self.of_edges else None
         if self.pair is None or ends is None:
-            return out
-        a, b = out[ends[0]], out[ends[1]]
+            return out[scored]
+        a, b = out[ends[0, scored]], out[ends[1, scored]]
         paired: Tensor = self.pair(torch.cat([a + b, a * b], 1))
         return paired

@@ -1,6 +1,6 @@
 """Graphs as tokens: one a node, with the edges as a relation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -190,6 +190,13 @@ class GraphSource:
         if self._whole is None:
             self._whole = {name: part.to(self.device) for name, part in self.all.items()}
         return self._whole
+
+    def target(self, items: Int[Tensor, "chosen"]) -> dict[str, Tensor] | None:
+        return None
+
+    def sweep(self, at_once: int = 256) -> Iterator[dict[str, TokenSet]]:
+        for items in torch.split(torch.arange(self.num_items), at_once):
+            yield self.batch(items)
 
     def batch(self, items: Int[Tensor, "chosen"]) -> dict[str, TokenSet]:
         if self.num_items == 1:

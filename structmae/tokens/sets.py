@@ -1,11 +1,12 @@
 """What every encoder reads: tokens in a row, with the items they belong to and the relations between them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -87,8 +88,10 @@ class TokenSet:
     """M tokens of I items, packed: item i is rows `ptr[i]:ptr[i + 1]`.
 
     `values` (M, P) is their content, `item_id` (I,) names the items (a plan depends on the name, not on the batch),
-    `valid` (M,) is False for padding, `relations` hold edges by name. Tokens that stand between two of another set, as
-    edges do, say which: `ends` (2, M).
+    `valid` (M,) is False for padding, `observed` (M, P) where a value was measured (None: everywhere; the others are 0
+    in `values`), `relations` hold edges by name. Tokens that stand between two of another set, as edges do, say which:
+    `ends` (2, M). Where the items are equal grids, row-major, `grid` is their shape, and `position` (M,) the place of
+    each token; `set_id` (I,) names the set (a window of several series) that an item belongs to.
     """
 
     values: Float[Tensor, "tokens width"]
@@ -97,6 +100,10 @@ class TokenSet:
     relations: dict[str, Relation]
     valid: Tensor | None = None
     ends: Int[Tensor, "2 tokens"] | None = None
+    observed: Bool[Tensor, "tokens width"] | None = None
+    grid: tuple[int, ...] | None = None
+    position: Int[Tensor, "tokens"] | None = None
+    set_id: Int[Tensor, "items"] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -107,17 +114,26 @@ class TokenSet:
         items = torch.arange(len(self.item_id), device=self.ptr.device)
         return items.repeat_interleave(self.ptr.diff(), output_size=len(self.values))
 
+    def only(self, index: Int[Tensor, "chosen"]) -> "TokenSet":
+        """The tokens `index`, in increasing order, which all are valid. Edges between tokens can't be kept so."""
+        assert not self.relations
+        return replace(
+            self,
+            values=self.values[index],
+            ptr=torch.searchsorted(index, self.ptr),
+            valid=None,
+            ends=None if self.ends is None else self.ends[:, index],
+            observed=None if self.observed is None else self.observed[index],
+            position=None if self.position is None else self.position[index],
+        )
+
     def to(self, device: torch.device) -> "TokenSet":
         if self.values.device == device:
             return self
+        tensors = ("values", "ptr", "item_id", "valid", "ends", "observed", "position", "set_id")
+        moved = {name: None if (part := getattr(self, name)) is None else part.to(device) for name in tensors}
         return replace(
-            self,
-            values=self.values.to(device),
-            ptr=self.ptr.to(device),
-            item_id=self.item_id.to(device),
-            relations={name: relation.to(device) for name, relation in self.relations.items()},
-            valid=None if self.valid is None else self.valid.to(device),
-            ends=None if self.ends is None else self.ends.to(device),
+            self, relations={name: relation.to(device) for name, relation in self.relations.items()}, **moved
         )
 
 
@@ -133,3 +149,9 @@ class Source(Protocol):
 
     def batch(self, items: Int[Tensor, "chosen"]) -> dict[str, TokenSet]:
         """The token sets of these items, in this order. The same object may come back for the same items."""
+
+    def target(self, items: Int[Tensor, "chosen"]) -> dict[str, Tensor] | None:
+        """What a task's head is to say of these items; None without a task."""
+
+    def sweep(self, at_once: int = 256) -> Iterator[dict[str, TokenSet]]:
+        """All of the data in order, without hiding anything."""

@@ -1,0 +1,192 @@
+"""The encoder and the decoder of series: transformers over segments."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from structmae.errors import StructmaeError, UsageError
+from structmae.nn.base import Decoder, Encoder
+from structmae.nn.gnn import pooled
+from structmae.nn.transformer import Transformer
+from structmae.recipe import EncoderOptions, HeadOptions, Recipe
+from structmae.tokens import TokenSet
+from structmae.tokens.series import SeriesTokenizer, normalized
+
+
+class SeriesEncoder(Encoder):
+    """Series to vectors: `encoder(x, observed=None)`, x (B, C, T), a plain module to fine-tune.
+
+    It takes values as the data set has them; scaling and normalising are its own business. Each series is an item of
+    its own, with weights that all share; where channels are `mixed`, a step's channels are read together and a window
+    is one sequence.
+    """
+
+    def __init__(self, recipe: Recipe, tokenizer: SeriesTokenizer):
+        super().__init__()
+        options = recipe.encoder
+        self.tokenizer, self.pool, self.width = tokenizer, options.pool, options.hidden
+        self.mixed, self.window_norm = options.channels == "mixed", tokenizer.window_norm
+        self.size = tokenizer.grid[0] * tokenizer.grid[1]  # tokens of a series
+        self.token_widths = {"segment": tokenizer.width}
+        self.content_widths = {"segment": tokenizer.width if self.mixed else options.hidden}
+        width = tokenizer.width * (len(tokenizer.channels) if self.mixed else 1)
+        self.project = nn.Linear(width, options.hidden, bias=False)  # the positions are its bias
+        self.missing = nn.Linear(width, options.hidden, bias=False)
+        nn.init.zeros_(self.missing.weight)  # a missing value is the mean until training says more
+        self.position = nn.Parameter(torch.empty(self.size, options.hidden).uniform_(-0.02, 0.02))
+        self.dropout = nn.Dropout(options.dropout)
+        self.body = transformer(options.layers, options.hidden, options)
+
+    def forward(
+        self, x: Float[Tensor, "B C T"], observed: Bool[Tensor, "B C T"] | None = None
+    ) -> Float[Tensor, "rows width"]:
+        """One vector a token (B * C * L), or one a window where the recipe pools: (B, C * width), (B, width) if mixed.
+
+        x: raw values; NaN, and values where `observed` is False, are missing. T up to the context; a shorter window is
+        read as the end of one. Raises StructmaeError for channels or lengths that the encoder can't read.
+        """
+        own = x.shape[1] == len(self.tokenizer.channels)
+        if not own and (self.mixed or not self.window_norm):
+            raise StructmaeError(f"x has {x.shape[1]} channels: this encoder reads {len(self.tokenizer.channels)}")
+        there = ~x.isnan() if observed is None else observed & ~x.isnan()
+        if own:
+            x = (x - self.tokenizer.mean[:, None]) / self.tokenizer.deviation[:, None]
+        ids = torch.arange(len(x), device=x.device)
+        return self.represent(self.tokenizer.tokens(x.where(there, 0.0), there, ids))
+
+    def prepare(self, tokens: dict[str, TokenSet], visible: dict[str, Tensor] | None) -> dict[str, TokenSet]:
+        if not self.window_norm:
+            return tokens
+        seen = None if visible is None else visible["segment"]
+        return {"segment": normalized(tokens["segment"], seen)[0]}
+
+    def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+        part = tokens["segment"]
+        if self.mixed:
+            return {"segment": part.values}
+        h = self.project(part.values)
+        if part.observed is not None:
+            h = h + self.missing((~part.observed).to(h.dtype))
+        return {"segment": h}
+
+    def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+        part, position = tokens["segment"], tokens["segment"].position
+        assert position is not None
+        if not self.mixed:
+            x = self.dropout(h["segment"] + self.position[position])
+            return {"segment": self.body(x, part.ptr)}
+        channels = len(self.tokenizer.channels)
+        windows = len(part.item_id) // channels
+        step = part.batch // channels * self.size + position
+        steps = h["segment"].new_zeros(windows * self.size, channels, self.tokenizer.width)
+        steps = steps.index_put((step, part.batch % channels), h["segment"])
+        there = torch.unique(step)  # a step of which nothing is left is no token
+        x = self.project(steps.flatten(1)[there]) + self.position[there % self.size]
+        borders = torch.arange(0, len(steps) + 1, self.size, device=there.device)
+        latent = self.body(self.dropout(x), torch.searchsorted(there, borders))
+        return {"step": latent.new_zeros(len(steps), self.width).index_copy(0, there, latent)}
+
+    def _latents(self, tokens: dict[str, TokenSet]) -> tuple[Tensor, TokenSet]:
+        """Of whole windows: a row a token, zeros where it is not valid (mixed: a row a step), and what was read."""
+        tokens = self.prepare(tokens, None)
+        part, h = tokens["segment"], self.embed(tokens)["segment"]
+        if part.valid is None:
+            return next(iter(self.encode({"segment": h}, tokens).values())), part
+        rows = part.valid.nonzero()[:, 0]
+        read = part.only(rows)
+        latent = next(iter(self.encode({"segment": h[rows]}, {"segment": read}).values()))
+        return latent if self.mixed else latent.new_zeros(len(part), self.width).index_copy(0, rows, latent), read
+
+    def features(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows features"]:
+        """All latents of a series in a row (mixed: of a window), for a head to read."""
+        latent, _ = self._latents(tokens)
+        return latent.reshape(-1, self.size * self.width)
+
+    def represent(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows width"]:
+        latent, read = self._latents(tokens)
+        if self.pool == "none":
+            return latent
+        channels = len(read.item_id) // max(len(torch.unique(read.set_id)), 1) if read.set_id is not None else 1
+        place = read.position
+        assert place is not None
+        if self.mixed:
+            rows = torch.unique(read.batch // channels * self.size + place)
+            return pooled(latent[rows], rows // self.size, len(read.item_id) // channels, self.pool)
+        rows = read.batch * self.size + place
+        vectors = pooled(latent[rows], read.batch, len(read.item_id), self.pool)
+        return vectors.reshape(-1, channels * self.width)
+
+    def decoder(self, head: HeadOptions, options: EncoderOptions) -> "SeriesDecoder":
+        return SeriesDecoder(head, options, self)
+
+
+class SeriesDecoder(Decoder):
+    """Latents to segments: one linear map, or a transformer over all places, where those without a latent get a mask
+    token of the decoder's own (He et al., CVPR 2022, section 3)."""
+
+    def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: SeriesEncoder):
+        super().__init__()
+        width = (head.hidden or encoder.width) if head.layers else encoder.width
+        self.mixed, self.size = encoder.mixed, encoder.size
+        self.channels = len(encoder.tokenizer.channels) if encoder.mixed else 1
+        self.body: nn.Module | None = None
+        if head.layers:
+            if width % options.heads:
+                raise UsageError(f"heads.*.hidden={width} must be a multiple of encoder.heads={options.heads}")
+            self.bridge = nn.Linear(encoder.width, width)
+            self.token = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
+            self.position = nn.Parameter(torch.empty(encoder.size, width).uniform_(-0.02, 0.02))
+            self.body = transformer(head.layers, width, options)
+        self.out = nn.Linear(width, encoder.token_widths["segment"] * self.channels)
+
+    def forward(
+        self,
+        latent: dict[str, Tensor],
+        tokens: dict[str, TokenSet],
+        kept: dict[str, Tensor | None],
+        scored: Tensor,
+        zeroed: Tensor | None,
+    ) -> Tensor:
+        part = tokens["segment"]
+        if self.mixed:
+            return self._of_steps(latent["step"], part)[scored]
+        z, rows = latent["segment"], kept["segment"]
+        if self.body is None:
+            full = z if rows is None else z.new_zeros(len(part), z.shape[1]).index_copy(0, rows, z)
+            full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
+            return self._out(full[scored])
+        z = self.bridge(z)
+        full = z if rows is None else self.token.expand(len(part), -1).index_copy(0, rows, z)
+        full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
+        full = full + self.position[part.position]
+        if part.valid is None:
+            return self._out(self.body(full, part.ptr)[scored])
+        there = part.valid.nonzero()[:, 0]
+        decoded = self.body(full[there], torch.searchsorted(there, part.ptr))
+        return self._out(decoded[torch.searchsorted(there, scored).clamp_max(len(there) - 1)])
+
+    def _out(self, z: Tensor) -> Tensor:
+        out: Tensor = self.out(z)
+        return out
+
+    def _of_steps(self, z: Tensor, part: TokenSet) -> Tensor:
+        """(M, P) from latents of steps, which are all channels at once."""
+        if self.body is not None:
+            z = self.bridge(z) + self.position.repeat(len(z) // self.size, 1)
+            z = self.body(z, torch.arange(0, len(z) + 1, self.size, device=z.device))
+        out = self._out(z).reshape(len(z) // self.size, self.size, self.channels, -1)
+        return out.transpose(1, 2).reshape(len(part), -1)
+
+
+def transformer(layers: int, width: int, options: EncoderOptions) -> Transformer:
+    """With the settings of a recipe's encoder."""
+    return Transformer(
+        layers,
+        width,
+        heads=options.heads,
+        feed_forward=options.feed_forward,
+        dropout=options.dropout,
+        attention_dropout=options.attention_dropout,
+        norm=options.norm,
+        activation=options.activation,
+    )

@@ -1,0 +1,202 @@
+"""Every option of the toolkit, once: its default, its reason, its range, and the modality that it is for."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from structmae.masking.curriculum import SHAPES
+from structmae.masking.strategies import STARTS, STRATEGIES
+
+
+def option(
+    default: Any,
+    why: str,
+    *,
+    choices: tuple[str, ...] | str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    of: str | None = None,
+) -> Any:
+    """A field with its reason and its range: `low <= value <= high`, `above < value < below`, one of `choices` (a
+    tuple, or the kind of registered part that the value names). Recipes of another modality than `of` don't have it."""
+    rule = {"why": why, "choices": choices, "low": low, "high": high, "above": above, "below": below, "of": of}
+    return field(default=default, metadata={key: value for key, value in rule.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How structure is read."""
+
+    undirected: bool = option(True, "every edge also goes back: message passing reaches both ends", of="graph")
+    categorical: str = option(
+        "auto", "which integer columns of a node table are categories: auto, none or names a,b,c", of="graph"
+    )
+    time: str = option("auto", "the column of stamps; auto finds it", of="series")
+    id: str = option("auto", "of a long table: the column that names a row's series (unique_id)", of="series")
+    value: str = option("auto", "of a long table: the column of values (y)", of="series")
+    channels: str = option("all", "which series are read: all, or names a,b,c", of="series")
+    split: str = option("auto", "train/validation/test in time order: shares 0.7/0.1/0.2, or rows", of="series")
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """How data becomes tokens."""
+
+    normalize: str = option(
+        "auto",
+        "by the training data: row (sum 1), standard (z-score of each column), none; auto takes standard for series "
+        "and dense features, row for sparse non-negative features",
+        choices=("auto", "row", "standard", "none"),
+    )
+    window_norm: bool = option(
+        True, "each series of a window is normalised by its own visible values, and only those", of="series"
+    )
+    context: int = option(512, "rows of a window; it shrinks where the data has fewer", low=4, of="series")
+    segment: int = option(12, "rows of a token (of a spectrogram: frames of one)", low=1, of="series")
+    spectrum: int = option(
+        0,
+        "rows of a spectrogram's frame; they do not overlap, so nothing leaks. 0: raw values",
+        low=0,
+        of="series",
+    )
+    bands: int = option(1, "of a spectrogram: frequencies of a token", low=1, of="series")
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """What is hidden, and what the encoder gets in its place (the masking layer's own words)."""
+
+    strategy: str = option(
+        "uniform", "which tokens: any, by weights, blocks, spans or random walks", choices=STRATEGIES
+    )
+    ratio: float = option(0.5, "share of the tokens of each item; the count is exact", above=0, high=1)
+    edge_ratio: float = option(
+        0.0, "share of the edges whose attributes are hidden, both ways together", low=0, high=1, of="graph"
+    )
+    group: str = option(
+        "token",
+        "what is hidden together: a token; a row or a column of the grid (one frequency, one time); 2 x 2 cells",
+        choices=("token", "row", "column", "cell"),
+        of="series",
+    )
+    act: str = option(
+        "token",
+        "what stands in a hidden place: a learned token, zeros, or nothing (the encoder reads visible tokens only)",
+        choices=("token", "zero", "drop"),
+    )
+    random: float = option(0.0, "share of the hidden that get another token's content instead", low=0, high=1)
+    keep: float = option(0.0, "share of the scored that stay as they are", low=0, high=1)
+    random_from: str = option("visible", "whose content: of visible tokens, or of any", choices=("visible", "any"))
+    scope: str = option(
+        "item",
+        "one draw for each item, or one shared by a set of them (a window), or by the batch",
+        choices=("item", "set", "batch"),
+    )
+    weights: str = option("degree", "of strategy weighted: the scores", choices=("degree", "pagerank", "variance"))
+    power: float = option(1.0, "of strategy weighted: of the scores; below 0 prefers the low ones", low=-16, high=16)
+    length: int = option(3, "of strategies span and walk: mean length of a span, steps of a walk", low=1, high=65536)
+    blocks: int = option(1, "of strategy block: connected balls an item", low=1)
+    start: str = option("node", "of strategy walk: begin at a node, or with an edge", choices=STARTS)
+    curriculum: str = option(
+        "none", "how ratio and power get from first to last over epochs", choices=("none", *SHAPES)
+    )
+    ratio_first: float = option(0.5, "of a curriculum: the ratio it begins with", above=0, high=1)
+    power_first: float = option(1.0, "of a curriculum: the power it begins with", low=-16, high=16)
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """The part that is kept."""
+
+    layer: str = option("gat", "message-passing layer", choices="layer", of="graph")
+    layers: int = option(2, "how many", low=1)
+    hidden: int = option(512, "width of the embedding", low=1)
+    heads: int = option(4, "attention heads; they share `hidden`", low=1)
+    feed_forward: int = option(256, "width inside a layer's perceptron", low=1, of="series")
+    channels: str = option(
+        "independent",
+        "each series on its own with shared weights, or the channels of a step read together",
+        choices=("independent", "mixed"),
+        of="series",
+    )
+    dropout: float = option(0.2, "of each layer's input (of a transformer: of each branch)", low=0, below=1)
+    attention_dropout: float = option(0.1, "of attention weights", low=0, below=1)
+    activation: str = option("prelu", "after each layer", choices=("prelu", "relu", "elu", "gelu"))
+    norm: str = option(
+        "none", "graph: before the activation; series: after each branch", choices=("none", "batchnorm", "layernorm")
+    )
+    residual: bool = option(False, "add each layer's input to its output", of="graph")
+    edge_features: bool = option(False, "layers read edge attributes (gat, gin)", of="graph")
+    pool: str = option("none", "of an item's tokens to one vector", choices=("none", "sum", "mean", "max"))
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """One thing that is rebuilt: a decoder, a target, a loss."""
+
+    of: str = option(
+        "node",
+        "what is rebuilt: nodes, the edges of mask.edge_ratio, or segments of series",
+        choices=("node", "edge", "segment"),
+    )
+    layer: str = option("gat", "the decoder's layer", choices="layer", of="graph")
+    layers: int = option(1, "how many; a decoder of series with 0 is one linear map", low=0)
+    hidden: int = option(0, "width of the decoder; 0: as the encoder", low=0, of="series")
+    remask: str = option(
+        "hidden",
+        "tokens zeroed before the decoder: hidden (GraphMAE section 3.2), random (GraphMAE2 section 3.2) or none",
+        choices=("hidden", "random", "none"),
+    )
+    remask_ratio: float = option(0.5, "of remask random: share of the tokens of each item", above=0, high=1)
+    remask_draws: int = option(1, "of remask random: draws a step; the loss is their mean", low=1, high=1024)
+    loss: str = option("sce", "objective", choices="loss")
+    gamma: float = option(2.0, "exponent of the scaled cosine error; other losses do not read it", low=1)
+    weight: float = option(1.0, "in the sum of losses", above=0)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The one loop."""
+
+    epochs: int = option(200, "passes over the items", low=1)
+    batch_size: int = option(32, "items a step; a single graph is one item, and so is a window", low=1)
+    items: int = option(0, "items of an epoch, others in the next; 0: all", low=0)
+    lr: float = option(1e-3, "of Adam", above=0)
+    weight_decay: float = option(0.0, "L2, as Adam has it", low=0)
+    schedule: str = option("cosine", "of the learning rate over epochs, to zero", choices=("cosine", "constant"))
+    warmup: int = option(0, "epochs over which the learning rate rises to its full value", low=0)
+    clip: float = option(0.0, "largest norm of the gradient; 0: any", low=0)
+    seed: int = option(0, "of weights, dropout, order and plans", low=0, high=2**32 - 1)
+    save_every: int = option(10, "epochs between resume states", low=1)
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """The linear head on frozen features; every arm of a comparison goes through the same one."""
+
+    lr: float = option(0.01, "of Adam", above=0, of="graph")
+    weight_decay: float = option(1e-4, "L2", low=0, of="graph")
+    epochs: int = option(300, "full-batch; the epoch that counts is chosen on validation", low=1, of="graph")
+    search: bool = option(
+        False, "choose lr and weight decay on validation from one grid instead (the harness does)", of="graph"
+    )
+    skip: bool = option(False, "a forecasting head also reads the window's own values", of="series")
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """Training on a task with labels: the head alone first, then head and encoder. The epoch that counts is chosen on
+    validation."""
+
+    head_epochs: int = option(10, "epochs of the head alone, the encoder frozen", low=0)
+    epochs: int = option(20, "epochs of both, after those", low=0)
+    batch_size: int = option(64, "items a step", low=1)
+    items: int = option(0, "items of an epoch, others in the next; 0: all", low=0)
+    lr: float = option(1e-3, "of Adam, of the head", above=0)
+    encoder_lr: float = option(1e-4, "of Adam, of the encoder", above=0)
+    weight_decay: float = option(1e-4, "L2, as Adam has it", low=0)
+    dropout: float = option(0.2, "of what the head reads", low=0, below=1)
+    mask_ratio: float = option(0.0, "share of the tokens hidden while fine-tuning (Audio-MAE); 0: none", low=0, below=1)
+    horizon: int = option(96, "rows to forecast", low=1, of="series")
+    skip: bool = option(True, "a forecasting head adds a linear map of the window's own values", of="series")
