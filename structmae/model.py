@@ -48,7 +48,7 @@ class Encoded:
 
 
 def encode(
-    encoder: Encoder, tokens: dict[str, TokenSet], plans: dict[str, TorchPlan], mask_tokens: Mapping[str, Tensor]
+    encoder: Encoder, tokens: dict[str, TokenSet], plans: dict[str, TorchPlan], mask_tokens: nn.ParameterDict
 ) -> Encoded:
     """The encoder's latents where `plans` hide. Nothing of a hidden token's content reaches them."""
     tokens = encoder.prepare(tokens, {name: plans[name].visible for name in tokens})
@@ -144,9 +144,11 @@ class MaskedAutoencoder(Trainable):
         """Each head's prediction (M, P) for every token of its set, normalised as `Encoder.prepare` leaves them."""
         encoded = encode(self.encoder, batch.tokens, batch.plans, self.tokens)
         hidden = batch.plans[next(iter(batch.tokens))].hidden
-        rebuilt = {}
+        rebuilt: dict[str, Tensor] = {}
         for name, options in self.options.items():
             every = torch.arange(len(batch.tokens[options.of]), device=hidden.device)
             zeroed = hidden if options.remask == "hidden" else None
-            rebuilt[name] = self.heads[name].decoder(encoded.latent, encoded.seen, encoded.kept, every, zeroed)
+            head = self.heads[name]
+            assert isinstance(head, Head)
+            rebuilt[name] = head.decoder(encoded.latent, encoded.seen, encoded.kept, every, zeroed)
         return rebuilt

@@ -147,8 +147,9 @@ def _settle(
     given = dict(settings)
     size = given.get("size", from_file.get("size"))
     if size is None:
-        published = any(o.on == data for o in chosen.overrides) or not chosen.sizes.get("tiny")
-        size = chosen.size if isinstance(recipe, Recipe) or published else "tiny"
+        published = any(o.on == data and o.size == "published" for o in chosen.overrides)
+        stays = isinstance(recipe, Recipe) or published or not chosen.sizes.get("tiny")
+        size = chosen.size if stays else "tiny"
     sizes = ["published", *(name for name in chosen.sizes if name != "published")]
     if size not in sizes:
         raise UsageError(f"size={size!r} is not a size of {chosen.name}: {registry.near(str(size), sizes)}")
@@ -222,6 +223,14 @@ def _check_modality(recipe: Recipe) -> None:
         raise UsageError(f"{which} is for a spectrogram: set tokens.spectrum too, or leave it out")
     if recipe.encoder.channels == "mixed" and mask.act == "token":
         raise UsageError("encoder.channels=mixed reads raw values, where a learned token is none: set mask.act=zero")
+    for name, head in recipe.heads.items():
+        if mask.act == "drop" and not head.layers:  # a linear map would read zeros wherever something is hidden
+            raise UsageError(f"mask.act=drop needs a decoder: set heads.{name}.layers=1")
+        if recipe.encoder.channels == "mixed" and head.remask != "none":
+            raise UsageError(
+                f"heads.{name}.remask={head.remask}: with encoder.channels=mixed a latent is of a step, not of a token; "
+                f"set heads.{name}.remask=none"
+            )
 
 
 def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:

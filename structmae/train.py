@@ -288,6 +288,7 @@ def _ready(batch: Batch) -> None:
     """Makes the index tensors that a step will ask for."""
     for plan in batch.plans.values():
         plan.prepare()
+        plan.prepare("visible", "kept")
     for redrawn in batch.remasks.values():
         for plan in redrawn:
             plan.prepare("hidden")

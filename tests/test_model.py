@@ -9,7 +9,8 @@ from torch_geometric.data import Data
 import structmae
 from structmae import masking, resolve
 from structmae.errors import StructmaeError, UsageError
-from structmae.masking import Spec, apply, draw, layout, to_torch
+from structmae.masking import Spec, draw, layout, to_torch
+from structmae.model import Batch, Encoded, encode
 from structmae.run import build
 from structmae.tokens.graph import GraphSource, NodeTokenizer
 from structmae.train import Planner
@@ -32,10 +33,7 @@ def test_hidden_content_cannot_reach_the_encoder(karate, visit):
     changed[plans["node"].hidden] = torch.randn(len(plans["node"].hidden), changed.shape[1])
     with torch.no_grad():
         latents = [
-            model.encoder.encode(
-                {"node": apply(values, plans["node"], model.tokens["node"])},
-                {"node": replace(tokens["node"], values=values)},
-            )["node"]
+            encode(model.encoder, {"node": replace(tokens["node"], values=values)}, plans, model.tokens).latent["node"]
             for values in (tokens["node"].values, changed)
         ]
     assert torch.equal(*latents)
@@ -55,7 +53,8 @@ def test_the_loss_does_not_see_unscored_nodes(karate, visit, keep):
     other[unscored] = 9.0
 
     def loss(values):
-        return head(latent, tokens, replace(tokens["node"], values=values), plan, [plan.hidden])
+        given_tokens = {"node": replace(tokens["node"], values=values)}
+        return head(Encoded(latent, given_tokens, tokens, {"node": None}), plan.scored, [plan.hidden])
 
     with torch.no_grad():
         first = loss(tokens["node"].values)
@@ -83,7 +82,7 @@ def test_two_heads_add_up(karate, tmp_path):
     tokenizer = NodeTokenizer.fit(karate, recipe)
     model, source = build(recipe, tokenizer).eval(), GraphSource(karate, tokenizer)
     tokens = source.everything()
-    losses = model(tokens, Planner(recipe.mask, 0).draw(tokens, visit=0, step=0))
+    losses = model(Batch(tokens, Planner(recipe.mask, 0).draw(tokens, visit=0, step=0)))
     torch.testing.assert_close(losses.total, losses.terms["features"] + 0.25 * losses.terms["again"])
 
 
@@ -92,7 +91,7 @@ def test_an_empty_plan_has_no_loss(molecules):
     tokens = source.batch(torch.arange(6))
     part = tokens["node"]
     plan = draw(layout(part.ptr.numpy()), Spec(ratio=0.0), seed=0, visit=0)
-    losses = model(tokens, {"node": to_torch(plan)})
+    losses = model(Batch(tokens, {"node": to_torch(plan)}))
     assert losses.total is None
     assert losses.terms == {}
 
@@ -108,19 +107,17 @@ def test_the_decoder_is_not_given_what_is_remasked(karate, remask):
     again = planner.redraw(tokens, visit=0, step=0)
     assert [len(p.hidden) for p in again.get("features", [])] == ([10] * 3 if remask == "random" else [])
     places = {"hidden": [plan.hidden], "none": [None], "random": [p.hidden for p in again.get("features", [])]}[remask]
-    latent = torch.randn(34, 8)
+    latent, every = torch.randn(34, 8), torch.arange(34)
     decoder = model.heads["features"].decoder
     with torch.no_grad():
         for at in places:
             other = latent.clone()
             other[torch.arange(34) if at is None else at] += 5.0
-            one, two = decoder({"node": latent}, tokens, at), decoder({"node": other}, tokens, at)
+            one, two = (decoder({"node": z}, tokens, {"node": None}, every, at) for z in (latent, other))
             assert torch.equal(one, two) == (at is not None)
-        losses = model(tokens, {"node": plan}, again)
-        zeroed = model.heads["features"]
-        content = apply(tokens["node"].values, plan, model.tokens["node"])
-        seen = model.encoder.encode({"node": content}, tokens)
-        singly = [zeroed(seen, tokens, tokens["node"], plan, [at]) for at in places]
+        losses = model(Batch(tokens, {"node": plan}, again))
+        seen = encode(model.encoder, tokens, {"node": plan}, model.tokens)
+        singly = [model.heads["features"](seen, plan.scored, [at]) for at in places]
         torch.testing.assert_close(losses.total, torch.stack(singly).mean())
 
 
@@ -142,12 +139,9 @@ def test_hidden_edge_attributes_reach_neither_encoder_nor_decoder(molecules, vis
         node = replace(tokens["node"], relations={"edges": edges})
         given_tokens = {"node": node, "edge": replace(tokens["edge"], values=values)}
         with torch.no_grad():
-            content = model.encoder.embed(given_tokens)
-            seen = {name: apply(content[name], plans[name], model.tokens[name]) for name in content}
-            revealed = model.encoder.reveal(seen, given_tokens)
-            latent = model.encoder.encode(seen, revealed)
-            outs.append([latent["node"], *(head.decoder(latent, revealed, None) for head in model.heads.values())])
-    assert len(outs[0]) == 3
+            encoded = encode(model.encoder, given_tokens, plans, model.tokens)
+            rebuilt = model.rebuild(Batch(given_tokens, plans))
+            outs.append([encoded.latent["node"], rebuilt["features"], rebuilt["edges"]])
     assert all(torch.equal(one, two) for one, two in zip(*outs, strict=True))
 
 
@@ -168,7 +162,7 @@ def test_edges_are_hidden_exactly_and_both_ways(molecules, order, visit):
     assert torch.equal(edge.ends[:, token[token >= 0]], torch.stack([lower, upper])[:, token >= 0])
     assert torch.equal(torch.bincount(token[token >= 0]), torch.full((len(edge),), 2))
     torch.testing.assert_close(relation.attributes, relation.with_attributes(edge.values).attributes)
-    assert "edges" in model(tokens, Planner(recipe.mask, 0).draw(tokens, visit=visit, step=0)).terms
+    assert "edges" in model(Batch(tokens, Planner(recipe.mask, 0).draw(tokens, visit=visit, step=0))).terms
 
 
 def test_the_edge_head_does_not_care_which_end_comes_first(molecules):
@@ -177,8 +171,9 @@ def test_the_edge_head_does_not_care_which_end_comes_first(molecules):
     latent = {"node": torch.randn(len(tokens["node"]), 8)}
     turned = {**tokens, "edge": replace(tokens["edge"], ends=tokens["edge"].ends.flip(0))}
     with torch.no_grad():
-        decoder = model.heads["edges"].decoder
-        torch.testing.assert_close(decoder(latent, tokens, None), decoder(latent, turned, None))
+        decoder, every = model.heads["edges"].decoder, torch.arange(len(tokens["edge"]))
+        one, two = (decoder(latent, given, {"node": None}, every, None) for given in (tokens, turned))
+    torch.testing.assert_close(one, two)
 
 
 def test_without_hidden_edges_there_is_no_edge_head(molecules):
@@ -224,7 +219,7 @@ def test_graphs_without_edges_train_beside_others_with_hidden_edges():
     recipe, model, source = parts(structmae.load_data([none, some]), **{"mask.edge_ratio": 0.5})
     for items, terms in (([0], {"features"}), ([1], {"features", "edges"}), ([0, 1], {"features", "edges"})):
         tokens = source.batch(torch.tensor(items))
-        assert set(model(tokens, Planner(recipe.mask, 0).draw(tokens, visit=0, step=0)).terms) == terms
+        assert set(model(Batch(tokens, Planner(recipe.mask, 0).draw(tokens, visit=0, step=0))).terms) == terms
 
 
 def test_a_loss_of_directions_is_refused_where_there_is_one_column():

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmae.objectives import mse, scaled_cosine
+from structmae.objectives import average, huber, l1, mse, scaled_cosine
 
 
 @given(st.integers(0, 2**31), st.floats(1, 4))
@@ -33,5 +35,37 @@ def test_a_row_of_zeros_costs_one_and_has_a_finite_gradient():
     assert torch.isfinite(p.grad).all()
 
 
-def test_mse_is_the_mean_over_the_width():
-    assert torch.equal(mse(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2), 1.0), torch.tensor([5.0]))
+def test_elementwise_losses_are_pytorchs_own():
+    p, t = torch.randn(2, 5, 3) * 2
+    for loss, theirs in ((mse, F.mse_loss), (l1, F.l1_loss), (huber, F.huber_loss)):
+        assert torch.equal(loss(p, t, 1.0), theirs(p, t, reduction="none"))
+
+
+@pytest.mark.parametrize("loss", [mse, l1, huber])
+@given(seed=st.integers(0, 10**6), share=st.floats(0, 1))
+def test_the_mean_is_over_what_was_observed(loss, seed, share):
+    """Against a loop; what stands in the other places does not matter, for the gradient neither."""
+    generator = torch.Generator().manual_seed(seed)
+    p, t = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    observed = torch.rand(4, 3, generator=generator) < share
+    p.requires_grad_()
+    found = average(loss, p, t, 1.0, observed)
+    errors = loss(p, t, 1.0).detach()
+    counted = [float(errors[i, j]) for i in range(4) for j in range(3) if observed[i, j]]
+    if not counted:
+        assert found is None
+        return
+    assert float(found.detach()) == pytest.approx(sum(counted) / len(counted))
+    (gradient,) = torch.autograd.grad(found, p)
+    assert torch.equal(gradient[~observed], torch.zeros(int((~observed).sum()), dtype=torch.float64))
+    other = average(loss, p.where(observed, 1e9), t.where(observed, -7.0), 1.0, observed)
+    assert torch.equal(found, other)
+    torch.testing.assert_close(average(loss, p, t, 1.0), average(loss, p, t, 1.0, torch.ones_like(observed)))
+
+
+def test_a_loss_of_whole_tokens_counts_those_of_which_something_was_observed():
+    p, t = torch.randn(2, 3, 2)
+    observed = torch.tensor([[True, True], [True, False], [False, False]])
+    found = average(scaled_cosine, p, t, 2.0, observed)
+    p[1, 1] = t[1, 1] = 0.0
+    assert torch.equal(found, scaled_cosine(p[:2], t[:2], 2.0).sum() / 2)

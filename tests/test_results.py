@@ -50,7 +50,7 @@ def test_hidden_bond_types_of_mutag_are_rebuilt(tmp_path):
     result = pretrain(tmp_path, "--data", "mutag", "--seed", "0", "--set", "mask.edge_ratio=0.3")
     assert result["loss_last"] < 0.5 * result["loss_first"]
     run = structmae.load(tmp_path / "run")
-    tokens, model = run.source(run.graphs()).everything(), run.model
+    tokens, model = run.source(run.data()).everything(), run.model
     plans = Planner(run.recipe.mask, 0).draw(tokens, visit=VALIDATION, step=0)
     with torch.no_grad():
         content = model.encoder.embed(tokens)

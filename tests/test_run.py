@@ -27,7 +27,7 @@ def test_the_folder_holds_what_is_promised(run):
         "config.json", "metrics.jsonl", "model.safetensors", "result.json",
     }  # fmt: skip
     config = json.loads((run.folder / "config.json").read_text())
-    assert config["schema"] == 2
+    assert config["schema"] == 3
     assert config["recipe"]["mask"]["ratio"] == 0.5
     assert config["data"]["fingerprint"] == structmae.load_data("karate").fingerprint()
     assert config["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -106,7 +106,7 @@ def test_tasks_must_fit_the_labels(run, molecules, tiny):
     with pytest.raises(UsageError, match="node labels"):
         run.evaluate(task="graph_classification")
     with pytest.raises(UsageError, match="unknown task"):
-        run.evaluate(task="forecasting")
+        run.evaluate(task="forecast")
     unlabelled = Data(x=torch.rand(5, 34), edge_index=torch.tensor([[0], [1]]))
     with pytest.raises(StructmaeError, match="no labels"):
         run.evaluate(unlabelled)
@@ -132,7 +132,8 @@ def test_html_shows_the_facts(run):
     [
         ("config.json", "{", "not JSON"),
         ("config.json", '{"schema": 99}', "schema 99"),
-        ("config.json", '{"schema": 1}', "damaged"),
+        ("config.json", '{"schema": 2}', "this version reads 3"),
+        ("config.json", '{"schema": 3}', "damaged"),
         ("model.safetensors", "xx", "cannot be read"),
         ("model.safetensors", None, "has not finished"),
     ],

@@ -4,10 +4,11 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.frequencies import to_offset
 
 from structmae.data.series import Integers, Step
 from structmae.errors import StructmaeError
@@ -17,8 +18,12 @@ ON_GRID = 0.9
 #: A grid with fewer rows observed than this is one stamp gone wrong, not a series with gaps.
 _COVERAGE = 0.05
 _CALENDARS = ("B", "MS", "ME", "BMS", "BME", "QS", "QE", "YS", "YE")
+#: Days of a calendar's step, and of how many steps the median may be (every second month, no weeks of business days).
+_LENGTHS = {"D": (1, 20), "": (1, 3), "M": (30, 13), "Q": (91, 4), "Y": (365, 10)}
 _SEASONS = {"B": 5, "C": 5, "W": 52, "Q": 4, "BQ": 4, "Y": 1, "BY": 1, "M": 12, "BM": 12}
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?|\d{8}\b|\d{1,2}[ -]?[A-Za-z]{3,9}|[A-Za-z]{3,9}\.? \d")
+#: Months without a day, which pandas does not guess, come after the standard form.
+_FORMATS = ("ISO8601", "%Y/%m", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?|\d{8}\b|\d{1,2}[ -]?[A-Za-z]{3,9}|[A-Za-z]{3,9}\.?[ -]\d")
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,14 @@ def on_grid(stamps: pd.Index, where: str, place: Callable[[int], str]) -> Grid:
         StructmaeError: fewer than two stamps, or stamps that lie on no grid; the first one that does not is named.
     """
     if len(stamps) < 2:
-        raise StructmaeError(f"{where}: one row. A series needs rows at several times.")
+        raise StructmaeError(f"{where}: one row. Give rows at several times.")
     codes = _codes(stamps)
     differences = np.diff(codes)
     whole = np.arange(len(stamps))
     if isinstance(stamps, pd.DatetimeIndex):
         # Days of a zone with summer time have 23 to 25 hours, and months 28 to 31 days: a calendar knows both.
-        name = pd.infer_freq(stamps) if len(stamps) >= 3 else None
-        if name is not None:
-            offset = pd.tseries.frequencies.to_offset(name)
-            assert offset is not None
+        offset = _inferred(stamps)
+        if offset is not None:
             return Grid(stamps, _fixed(offset), whole, [])
     elif bool((differences == differences[0]).all()):
         return Grid(stamps, int(differences[0]), whole, [])
@@ -59,8 +62,7 @@ def on_grid(stamps: pd.Index, where: str, place: Callable[[int], str]) -> Grid:
             return Grid(stamps, _span(int(differences[0]), stamps), whole, [])
         found = _on_calendar(stamps)
         if found is not None:
-            index, step = found
-            return _fill(stamps, index, step)
+            return _fill(stamps, *found)
     values, counts = np.unique(differences, return_counts=True)
     common = int(values[np.argmax(counts)])
     residues, sizes = np.unique(codes % common, return_counts=True)
@@ -78,8 +80,8 @@ def on_grid(stamps: pd.Index, where: str, place: Callable[[int], str]) -> Grid:
     if aligned.sum() < _COVERAGE * size:
         gap = int(np.argmax(differences))
         raise StructmaeError(
-            f"{where}: {len(stamps)} stamps lie on a grid of {size:,} (step {_shown_step(common, stamps)}); the longest "
-            f"gap is from {stamps[gap]} to {stamps[gap + 1]} ({place(gap + 1)}). Correct the stamp, or resample."
+            f"{where}: {len(stamps)} stamps lie on a grid of {size:,} (step {_shown_step(common, stamps)}); the "
+            f"longest gap is from {stamps[gap]} to {stamps[gap + 1]} ({place(gap + 1)}). Correct it, or resample."
         )
     grid = first + common * np.arange(size)
     index = _from_codes(grid, stamps)
@@ -94,7 +96,9 @@ def _fill(stamps: pd.Index, index: pd.Index, step: Step) -> Grid:
         notes.append(f"{missing:,} missing stamps (the first: {first}): their rows are not observed")
     if left := len(stamps) - int((take >= 0).sum()):
         off = stamps[~np.isin(np.arange(len(stamps)), take)][0]
-        notes.append(f"{left:,} rows left out: their stamps are not on the grid (the first: {off})")
+        notes.append(
+            f"{left:,} {'row' if left == 1 else 'rows'} left out: not on the grid of the stamps (the first: {off})"
+        )
     return Grid(index, step, take.astype(np.int64), notes)
 
 
@@ -105,17 +109,21 @@ def _on_calendar(stamps: pd.DatetimeIndex) -> tuple[pd.DatetimeIndex, pd.DateOff
     days = float(np.median(np.diff(_codes(stamps.tz_localize(None).as_unit("s"))))) / 86400
     best: tuple[float, pd.DatetimeIndex, pd.DateOffset] | None = None
     for name in ("D", *_CALENDARS):
-        offset = pd.tseries.frequencies.to_offset(name)
-        assert offset is not None
-        # Only calendars near the median step: yearly stamps are no month starts with eleven in twelve missing.
-        if not 0.4 <= days / {"D": 1, "B": 1, "M": 30, "Q": 91, "Y": 365}[name.lstrip("B")[:1] or "B"] <= 3:
+        offset = _offset(name)
+        # Weekly stamps are no business days with four in five missing, nor are hours days.
+        length, most = _LENGTHS[name.removeprefix("B")[:1]]
+        if not 0.4 <= days / length <= most:
             continue
         if name == "D" and stamps.tz is None:
             continue  # a fixed step
         index = pd.date_range(offset.rollforward(stamps[0]), stamps[-1], freq=offset)
         if len(index) < 2 or len(index) > len(stamps) / _COVERAGE:
             continue
-        hits = int((stamps.get_indexer(index) >= 0).sum())
+        # Every second month is a calendar too: the common distance of the stamps, in rows of the grid.
+        found = np.flatnonzero(stamps.get_indexer(index) >= 0)
+        if found.size > 1 and (every := int(np.gcd.reduce(np.diff(found)))) > 1:
+            index, offset = index[found[0] :: every], offset * every
+        hits = found.size
         coverage = hits / len(index)
         if hits >= (1.0 if name == "B" else ON_GRID) * len(stamps) and (best is None or coverage > best[0]):
             best = (coverage, index, offset)
@@ -131,16 +139,17 @@ def parse_dates(cells: pd.Series, guess: bool = False) -> tuple[pd.DatetimeIndex
     first = next((str(cell) for cell in cells.head(50) if not pd.isna(cell)), "")
     if guess and not _DATE.match(first.strip()):
         return None
-    found = _attempt(cells, format="ISO8601")
-    if found is not None:
-        return found, []
+    for form in _FORMATS:
+        found = _attempt(cells, format=form)
+        if found is not None:
+            return found, []
     month, day = _attempt(cells, dayfirst=False), _attempt(cells, dayfirst=True)
     if month is not None and day is not None and not month.equals(day):
         ways = ((month, "month first"), (day, "day first"))
         found, way = max(ways, key=lambda pair: _regularity(pair[0]))
         return found, [f"dates such as {first} are read with the {way}"]
-    if month is not None or day is not None:
-        return (month if month is not None else day), []  # type: ignore[return-value]
+    if (found := day if month is None else month) is not None:
+        return found, []
     found = _attempt(cells, format="ISO8601", utc=True)
     return None if found is None else (found, ["stamps have several offsets from UTC: read as UTC"])
 
@@ -180,13 +189,14 @@ def _season_of_span(step: pd.Timedelta) -> int:
 
 
 def _attempt(cells: pd.Series, **how: Any) -> pd.DatetimeIndex | None:
-    with warnings.catch_warnings():
-        # A format that pandas has to guess cell by cell, or the other order of day and month: no clean reading.
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         try:
-            return pd.DatetimeIndex(pd.to_datetime(cells, errors="raise", **how))
-        except (ValueError, TypeError, OverflowError, UserWarning, FutureWarning):
+            found = pd.DatetimeIndex(pd.to_datetime(cells, errors="raise", **how))
+        except (ValueError, TypeError, OverflowError):
             return None
+    # A warning tells of a format guessed cell by cell, or of the other order of day and month: no clean reading.
+    return None if said else found
 
 
 def _regularity(stamps: pd.DatetimeIndex) -> float:
@@ -194,6 +204,20 @@ def _regularity(stamps: pd.DatetimeIndex) -> float:
     if len(stamps) < 2:
         return 1.0
     return float(np.unique(np.diff(_codes(stamps)), return_counts=True)[1].max() / (len(stamps) - 1))
+
+
+def _inferred(stamps: pd.DatetimeIndex) -> pd.DateOffset | None:
+    if len(stamps) < 3:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas 4 gives the offset itself, which is as welcome
+        name: Any = pd.infer_freq(stamps)
+    return None if name is None else _offset(name)
+
+
+def _offset(name: Any) -> pd.DateOffset:
+    # to_offset gives a BaseOffset, which DateOffset only poses as a base class of.
+    return cast(pd.DateOffset, to_offset(name))
 
 
 def _fixed(offset: pd.DateOffset) -> Step:
@@ -225,7 +249,8 @@ def _rule(code: int, like: pd.Index) -> str:
     if not isinstance(like, pd.DatetimeIndex):
         return str(code)
     span = _span(code, like)
-    for rule, unit in (("D", "D"), ("h", "h"), ("min", "min"), ("s", "s"), ("ms", "ms")):
-        if span % pd.Timedelta(1, unit) == pd.Timedelta(0):
-            return f"{span // pd.Timedelta(1, unit)}{rule}"
+    for rule in ("D", "h", "min", "s", "ms", "us"):
+        unit = pd.Timedelta(f"1{rule}")
+        if span % unit == pd.Timedelta(0):
+            return f"{span // unit}{rule}"
     return f"{span.value}ns"

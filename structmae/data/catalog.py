@@ -1,6 +1,7 @@
 """The catalog: one card a data set (`datasets/NAME.toml`), and where the files of a set lie. No torch import here."""
 
 import difflib
+import importlib.util
 import os
 import tomllib
 from collections.abc import Mapping
@@ -28,12 +29,17 @@ Tox21_HSE Tox21_MMP Tox21_p53 Tox21_PPAR-gamma TRIANGLES tumblr_ct1 tumblr_ct2 t
 TWITTER-Real-Graph-Partial UACC257 UACC257H uracil Yeast YeastH ZINC_full ZINC_test ZINC_train ZINC_val
 """
 TU_NAMES = tuple(_TU_TEXT.split())
-NO_DOWNLOAD = ("citations", "sbm", "digits", "karate")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pt", ".npy", ".ts")
+NO_DOWNLOAD = ("citations", "sbm", "digits", "karate", "lorenz96")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What `datasets/NAME.toml` says. `files` maps a file name to its `sha256` and `bytes`."""
+    """What `datasets/NAME.toml` says. `files` maps a file name to its `sha256` and `bytes`, and perhaps its `url`.
+
+    `series` has what the files of a series do not say: `period` and `horizons`, `borders` of the parts where they are
+    fixed, `channels` of a table without a line of names.
+    """
 
     name: str
     title: str
@@ -103,7 +109,7 @@ def resolve(name: str) -> Card:
     near = difflib.get_close_matches(base.lower(), [*known, *spelling], n=3, cutoff=0.65)
     hint = f" Did you mean {' or '.join(spelling.get(n, n) if n not in known else n for n in near)}?" if near else ""
     raise UsageError(
-        f"unknown data set '{name}'.{hint} `structmae data` lists them; a file needs .csv, .parquet or .pt."
+        f"unknown data set '{name}'.{hint} `structmae data` lists them; a file needs .csv, .parquet, .npy, .ts or .pt."
     )
 
 
@@ -111,6 +117,12 @@ def is_known(name: str) -> bool:
     """Whether the catalog has the name, a TU set without a card included."""
     base = (name.partition(":")[0] if name.lower().startswith("sbm:") else name).lower()
     return base in cards() or any(base == official.lower() for official in TU_NAMES)
+
+
+def looks_like_a_path(text: str) -> bool:
+    """Whether what a person wrote is a path rather than a misspelt name: by a separator, a suffix, or a file there."""
+    separators = [os.sep] if os.altsep is None else [os.sep, os.altsep]
+    return any(s in text for s in separators) or text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()
 
 
 def _tu_card(official: str) -> Card:
@@ -149,13 +161,15 @@ def needed_files(card: Card) -> tuple[str, ...]:
 
 
 def find(card: Card) -> Path | None:
-    """The folder that has all files of the set: under $STRUCTMAE_DATA, else in the cache, else None."""
-    for root in (data_root(), cache_root()):
-        if root is not None:
-            folder = root / card.folder
-            if all((folder / file).is_file() for file in needed_files(card)):
-                return folder
-    return None
+    """The folder that has all files of the set: under $STRUCTMAE_DATA, else in the cache, else None.
+
+    Sets of the UEA archive that the package sktime brings along are found there too, where it is installed.
+    """
+    folders = [root / card.folder for root in (data_root(), cache_root()) if root is not None]
+    if card.loader == "uea" and (package := importlib.util.find_spec("sktime")) is not None:
+        places = package.submodule_search_locations or ()
+        folders += [Path(place) / "datasets" / "data" / Path(card.folder).name for place in places]
+    return next((folder for folder in folders if all((folder / file).is_file() for file in needed_files(card))), None)
 
 
 def where(name: str) -> str | None:

@@ -1,6 +1,7 @@
 """Cells of a column as numbers, or what the column holds instead."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,8 +57,12 @@ def _from_text(column: pd.Series, name: str, where: str, place: Callable[[int], 
         out = np.full(len(text), np.nan)
         out[given.to_numpy()] = truth.to_numpy(dtype=np.float64)
         return out
+    plain = text.map(lambda cell: cell if isinstance(cell, (int, float)) else str(cell), na_action="ignore")
     # Objects that are no text (Decimal, Fraction) are numbers by their text.
-    read = pd.to_numeric(text.map(lambda cell: cell if isinstance(cell, (int, float)) else str(cell), na_action="ignore"), errors="coerce")
+    read = pd.to_numeric(
+        plain,
+        errors="coerce",
+    )
     bad = (given & read.isna()).to_numpy()
     if bad.any():
         if int(read.notna().sum()) < int(bad.sum()):
@@ -71,5 +76,5 @@ def _from_text(column: pd.Series, name: str, where: str, place: Callable[[int], 
     return read.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _blank(cell: object) -> bool:
+def _blank(cell: Any) -> bool:
     return bool(pd.api.types.is_scalar(cell) and pd.isna(cell)) or (isinstance(cell, str) and cell in MISSING)

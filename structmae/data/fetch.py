@@ -58,11 +58,19 @@ def fetch(card: Card) -> Path:
     try:
         raw = temporary / "raw"
         raw.mkdir()
-        if card.loader == "planetoid":
+        if card.loader in ("series", "uea"):
+            _fetch_listed(card, raw)
+        elif card.loader == "planetoid":
             _fetch_planetoid(card, raw)
         else:
             _fetch_tu(card, raw, temporary)
         verify(raw, card)
+        if card.loader == "series":
+            # Several sets share the folder: the files move one by one, each of them whole.
+            target.mkdir(parents=True, exist_ok=True)
+            for file in raw.iterdir():
+                os.replace(file, target / file.name)
+            return target
         if target.exists():
             # Another process may have been faster, or an older download was incomplete: either way ours is whole.
             os.replace(target, temporary / "old")
@@ -73,6 +81,14 @@ def fetch(card: Card) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _fetch_listed(card: Card, raw: Path) -> None:
+    """Each file from the address that the card gives it."""
+    for name, entry in card.files.items():
+        if "url" not in entry:
+            raise StructmaeError(f"{card.name}: {_missing(card)}, and it is not downloaded.\n{_by_hand(card)}")
+        _download(entry["url"], raw / name, card)
 
 
 def _fetch_planetoid(card: Card, raw: Path) -> None:
@@ -137,7 +153,9 @@ def _by_hand(card: Card) -> str:
     root = data_root()
     state = " (not set)" if root is None else "" if root.is_dir() else " (no such folder)"
     return (
-        f"Put {listed} into $STRUCTMAE_DATA/{card.folder}/{state}. No download is needed for {', '.join(NO_DOWNLOAD)}."
+        f"Put {listed} into $STRUCTMAE_DATA/{card.folder}/{state}"
+        + (", or install sktime, which has them" if card.loader == "uea" else "")
+        + f". No download is needed for {', '.join(NO_DOWNLOAD)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""`load`: whatever a person has, by name, by path or as an object, becomes `Graphs`."""
+"""`load`: whatever a person has, by name, by path or as an object, becomes `Graphs` or `Series`."""
 
 import os
 from collections.abc import Sequence
@@ -6,24 +6,152 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
+import numpy as np
+
 from structmae.data import bundled, catalog, fetch, raw, simulate
 from structmae.data.catalog import Card
 from structmae.data.graphs import Graphs, Schema
+from structmae.data.tablefile import column_names
 from structmae.data.validate import Draft, build
 from structmae.errors import StructmaeError, UsageError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data, Dataset
 
+    from structmae.data.series import Series, SeriesSchema
+
 Source = Union[str, os.PathLike[str], Graphs, "Data", "Dataset", Sequence["Data"]]
-SUFFIXES = (".csv", ".parquet", ".pt")
+Kind = Literal["graph", "series"]
+#: Column names of an edge table, and such as only look like one: a table with them is no series by mistake.
+_EDGES = ({"src", "dst"}, {"source", "target"})
+_MAYBE_EDGES = ({"from", "to"}, {"u", "v"}, {"head", "tail"})
 
 
 def load(
+    data: Any,
+    *,
+    nodes: str | os.PathLike[str] | None = None,
+    kind: Kind | None = None,
+    undirected: bool = True,
+    categorical: str | Sequence[str] = "auto",
+    schema: "Schema | SeriesSchema | None" = None,
+    time: str = "auto",
+    id: str = "auto",
+    value: str = "auto",
+    channels: str | Sequence[str] = "all",
+    split: str = "auto",
+) -> "Graphs | Series":
+    """Graphs or series from a name, a path or an object.
+
+    Arguments:
+        data: a name of the catalog (`structmae data` lists them), a path or an object. See `load_graphs` and
+            `load_series` for what each reads, and `kind_of` for which it is.
+        kind: "graph" or "series", where the data does not tell.
+        nodes, undirected, categorical: of graphs alone, see `load_graphs`.
+        time, id, value, channels, split: of series alone, see `load_series`.
+        schema: read the data as an earlier data set with this schema was read.
+
+    Returns:
+        `Graphs`, or `Series`. `load(**result.spec)` reads the same again; the `spec` of an object is empty.
+
+    Raises:
+        UsageError: an unknown name or value, or an option of the other kind.
+        StructmaeError: data that is missing, damaged, or neither.
+    """
+    # A node table goes with a graph; what is missing or misspelt is named first, whatever it is.
+    found = kind_of(data, "graph" if kind is None and nodes is not None and not catalog.is_known(str(data)) else kind)
+    options = {"time": time, "id": id, "value": value, "split": split, "channels": "auto" if channels == "all" else ""}
+    given = [key for key, option in options.items() if option != "auto"]
+    if found == "graph":
+        if given:
+            raise UsageError(f"{given[0]}= is for series, and this is a graph. Leave it out, or say kind='series'.")
+        if schema is not None and not isinstance(schema, Schema):
+            raise UsageError("the schema is one of series, and this is a graph.")
+        return load_graphs(data, nodes=nodes, kind=kind, undirected=undirected, categorical=categorical, schema=schema)
+    if nodes is not None or not undirected or categorical != "auto":
+        option = "nodes" if nodes is not None else "undirected" if not undirected else "categorical"
+        raise UsageError(f"{option}= is for graphs, and this is a series. Leave it out, or say kind='graph'.")
+    if isinstance(schema, Schema):
+        raise UsageError("the schema is one of a graph, and this is a series.")
+    from structmae.data.series_loading import load_series
+
+    series = load_series(data, time=time, id=id, value=value, channels=channels, split=split, schema=schema)
+    return replace(series, spec={**series.spec, "kind": kind}) if kind is not None and series.spec else series
+
+
+def kind_of(data: Any, kind: str | None = None) -> Kind:
+    """Whether data is a graph or a series: by `kind` where it is given, else by the data.
+
+    A name of the catalog is what its card says. A table is a graph if it has columns src,dst or source,target, else a
+    series; a folder is a series if it has a NAME_TRAIN.ts. Arrays, .npy and .ts are series; .pt and PyG objects graphs.
+
+    Raises:
+        UsageError: a kind that does not exist, or an unknown name.
+        StructmaeError: no such file, a table that cannot be read, or one that is as well an edge table.
+    """
+    if kind is not None:
+        if kind == "graph":
+            return "graph"
+        if kind == "series":
+            return "series"
+        raise UsageError(f"kind '{kind}' does not exist; there are graph and series.")
+    if isinstance(data, (str, os.PathLike)):
+        text = os.fspath(data)
+        if isinstance(data, str):
+            if catalog.is_known(text):
+                return catalog.resolve(text).kind
+            if not catalog.looks_like_a_path(text):
+                catalog.resolve(text)  # raises, with the near misses
+        return _kind_of_path(Path(text).expanduser())
+    if isinstance(data, Graphs):
+        return "graph"
+    module = type(data).__module__
+    if module.startswith("structmae.data.series") or isinstance(data, np.ndarray):
+        return "series"
+    if module.startswith("pandas."):
+        return (
+            _kind_of_columns([str(name) for name in data.columns], "the table")
+            if hasattr(data, "columns")
+            else "series"
+        )
+    # tsai's (X, y, splits) begins with an array; a tuple of PyG objects is a set of graphs.
+    if isinstance(data, tuple) and data and (hasattr(data[0], "__array__") or isinstance(data[0], np.ndarray)):
+        return "series"
+    return "series" if module.startswith("torch.") or module == "torch" else "graph"
+
+
+def _kind_of_path(path: Path) -> Kind:
+    if not path.exists():
+        raise StructmaeError(
+            f"{path}: no such file. Give a table (.csv, .parquet), a .pt, .npy or .ts file, or a name of "
+            "`structmae data`."
+        )
+    if path.is_dir():
+        return "series" if any(file.name.upper().endswith("_TRAIN.TS") for file in path.iterdir()) else "graph"
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".ts"):
+        return "series"
+    return "graph" if suffix == ".pt" else _kind_of_columns(column_names(path), str(path))
+
+
+def _kind_of_columns(names: list[str], where: str) -> Kind:
+    lowered = {name.strip().lower() for name in names}
+    if any(ends <= lowered for ends in _EDGES):
+        return "graph"
+    if any(ends <= lowered for ends in _MAYBE_EDGES):
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise StructmaeError(
+            f"{where}: kind unclear: columns are {shown}; a graph's edge table has src,dst (or source,target), or say "
+            "--kind graph for ends in the first two; --kind series reads each column as a channel."
+        )
+    return "series"
+
+
+def load_graphs(
     data: Source,
     *,
     nodes: str | os.PathLike[str] | None = None,
-    kind: Literal["graph", "series"] | None = None,
+    kind: Kind | None = None,
     undirected: bool = True,
     categorical: str | Sequence[str] = "auto",
     schema: Schema | None = None,
@@ -35,8 +163,7 @@ def load(
             `.pt` file with a saved PyG `Data` or a list of them; an edge table `.csv` or `.parquet`; a folder with
             edges.csv and perhaps nodes.csv (or .parquet); a PyG `Data`, a sequence or a dataset of them; or `Graphs`.
         nodes: the node table that goes with an edge table.
-        kind: "graph" says that a table is one, with its ends in the first two columns if none is named so; this
-            version reads nothing else.
+        kind: "graph" says that a table is one, with its ends in the first two columns if none is named so.
         undirected: whether every edge gets its reverse.
         categorical: which whole-number columns of a node table are categories: "auto" (3 to 32 distinct values),
             "none", or the names, as a sequence or with commas. Text and bool columns always are, but for names given.
@@ -49,12 +176,8 @@ def load(
         UsageError: an unknown name or value.
         StructmaeError: data that is missing, damaged, or no graph.
     """
-    if kind not in (None, "graph", "series"):
-        raise UsageError(f"kind '{kind}' does not exist; this version reads 'graph'.")
-    if kind == "series":
-        raise StructmaeError(
-            "kind 'series': this version reads graphs only. Give an edge table, or a graph of the catalog."
-        )
+    if kind_of(data, kind or "graph") == "series":
+        raise UsageError("kind 'series' is not read as graphs. Use load or load_series.")
     if isinstance(data, Graphs):
         return data
     if not isinstance(data, (str, os.PathLike)):
@@ -73,7 +196,7 @@ def load(
         graphs = _by_name(text, undirected, schema)
         spec: dict[str, Any] = {"data": text if text.lower().startswith("sbm:") else graphs.card or text, "nodes": None}
     else:
-        if isinstance(data, str) and not _looks_like_a_path(text):
+        if isinstance(data, str) and not catalog.looks_like_a_path(text):
             catalog.resolve(text)  # raises, with the near misses
         path = Path(text).expanduser()
         node_path = None if nodes is None else Path(nodes).expanduser()
@@ -89,17 +212,10 @@ def load(
     return replace(graphs, spec=spec)
 
 
-def _looks_like_a_path(text: str) -> bool:
-    separators = [os.sep] if os.altsep is None else [os.sep, os.altsep]
-    return any(s in text for s in separators) or text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()
-
-
 def _by_name(name: str, undirected: bool, schema: Schema | None) -> Graphs:
     card = catalog.resolve(name)
     if card.kind == "series":
-        raise StructmaeError(
-            f"'{card.name}' is a set of time series; this version reads graphs only. `structmae data` lists the graphs."
-        )
+        raise StructmaeError(f"'{card.name}' is a set of time series, no graph. `structmae data` lists the graphs.")
     draft = _simulated(card, name) if card.loader == "simulated" else _published(card, schema)
     draft.card = card.name
     return build(draft, undirected=undirected, schema=schema)

@@ -19,7 +19,7 @@ Step = pd.DateOffset | pd.Timedelta | int
 
 #: Above this many bytes a fingerprint reads evenly spaced pages.
 FINGERPRINT_WHOLE = 64 << 20
-_PAGES = 1024
+_PAGES = 256
 _PAGE = 4096
 _BLOCK = 1 << 22  # values of a block of rows, when all train rows are read
 

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from structmae.data.calendar import season
 from structmae.data.series import Integers, Series, SeriesSchema, Step
-from structmae.data.splits import KEYS, stratified
+from structmae.data.splits import KEYS
 from structmae.errors import StructmaeError, UsageError
 
 HORIZONS = (96, 192, 336, 720)
@@ -152,20 +151,8 @@ def _borders(draft: SeriesDraft, rows: int, split: str, relaxed: bool) -> tuple[
     """Row borders of the three parts of a panel."""
     if split == "auto" and draft.split is not None:
         return draft.split, draft.split_source
-    shares = SHARES if split == "auto" else _numbers(split)
-    if sum(shares) <= 1 + 1e-9:
-        # As the field cuts: train and test rounded down, validation what is left of them.
-        train, test = (int(rows * share + 1e-9) for share in (shares[0], shares[2]))
-        used = rows if sum(shares) > 1 - 1e-9 else int(rows * sum(shares) + 1e-9)
-        sizes = (train, used - train - test, test)
-        source = "in time order, " + " / ".join(f"{100 * share:g}" for share in shares) + " %"
-    else:
-        sizes = _counts(shares, split)
-        source = "in time order, " + " / ".join(str(size) for size in sizes) + " rows"
-        if sum(sizes) > rows:
-            raise StructmaeError(
-                f"{draft.where}: split {split} needs {sum(sizes)} rows; there are {rows}. Give smaller numbers, or shares."
-            )
+    sizes, text = _sizes(draft, SHARES if split == "auto" else _numbers(split), split, rows, "rows")
+    source = f"in time order, {text}"
     if min(sizes) < 1 and not relaxed:
         empty = KEYS[sizes.index(min(sizes))]
         raise StructmaeError(
@@ -183,37 +170,45 @@ def _recordings(draft: SeriesDraft, count: int, split: str) -> tuple[dict[str, I
     empty = np.zeros(0, np.int64)
     if split == "auto" and (draft.y is None or not bool((draft.y >= 0).any())):
         return {"train": np.arange(count), "validation": empty, "test": empty}, "none: all recordings train"
-    shares = _SAMPLE_SHARES if split == "auto" else _numbers(split)
-    if sum(shares) > 1 + 1e-9:
-        if sum(sizes := _counts(shares, split)) > count:
-            raise StructmaeError(
-                f"{draft.where}: split {split} needs {sum(sizes)} recordings; there are {count}. Give smaller numbers."
-            )
-        shares = tuple(size / count for size in sizes)
     labels = np.zeros(count, np.int64) if draft.y is None else draft.y
-    parts = _stratified(labels, shares)
-    text = " / ".join(f"{100 * share:.4g}" for share in shares)
-    return parts, f"made: stratified {text} %, seed 0"
+    labelled = int((labels >= 0).sum())
+    sizes, text = _sizes(
+        draft, _SAMPLE_SHARES if split == "auto" else _numbers(split), split, labelled, "labelled recordings"
+    )
+    order = _interleaved(labels)
+    ends = np.cumsum(sizes)
+    parts = {key: order[end - size : end] for key, end, size in zip(KEYS, ends, sizes, strict=True)}
+    # Without a label a recording can train an encoder, and nothing else.
+    parts["train"] = np.concatenate([parts["train"], np.flatnonzero(labels < 0)])
+    return {key: np.sort(part).astype(np.int64) for key, part in parts.items()}, f"made: stratified {text}, seed 0"
 
 
-def _stratified(labels: Integers, shares: Sequence[float]) -> dict[str, Integers]:
-    """Recordings by the shares of every class; unlabelled ones train, as they can only do that."""
-    if shares[1] > 0 and shares[2] > 0 and sum(shares) > 1 - 1e-9:
-        found = stratified(torch.from_numpy(labels), shares[0], shares[1])
-        if found is not None:
-            parts = {key: found[key].numpy() for key in KEYS}
-            parts["train"] = np.sort(np.concatenate([parts["train"], np.flatnonzero(labels < 0)]))
-            return parts
+def _interleaved(labels: Integers) -> Integers:
+    """The labelled recordings in a random order of which every run holds the classes in their shares."""
     rng = np.random.default_rng(0)
-    drawn: dict[str, list[Integers]] = {key: [] for key in KEYS}
+    place = np.full(labels.size, np.inf)
     for label in np.unique(labels[labels >= 0]):
         members = rng.permutation(np.flatnonzero(labels == label))
-        ends = np.round(np.cumsum(shares) * members.size + 1e-9).astype(np.int64)
-        ends[0] = max(1, ends[0]) if shares[0] > 0 else 0
-        for key, piece in zip(KEYS, np.split(members, ends), strict=False):
-            drawn[key].append(piece)
-    drawn["train"].append(np.flatnonzero(labels < 0))
-    return {key: np.sort(np.concatenate(pieces)).astype(np.int64) for key, pieces in drawn.items()}
+        place[members] = (np.arange(members.size) + 0.5) / members.size
+    return np.argsort(place, kind="stable")[: int((labels >= 0).sum())]
+
+
+def _sizes(
+    draft: SeriesDraft, values: tuple[float, ...], split: str, count: int, unit: str
+) -> tuple[tuple[int, ...], str]:
+    """Rows or recordings of each part, and how the split is called."""
+    total = sum(values)
+    if total <= 1 + 1e-9:
+        # As the field cuts: train and test rounded down, validation what is left of them.
+        train, test = (int(count * share + 1e-9) for share in (values[0], values[2]))
+        rest = (count if total > 1 - 1e-9 else int(count * total + 1e-9)) - train - test
+        sizes = (train, rest, test) if values[1] > 0 else (train + rest, 0, test)
+        return sizes, " / ".join(f"{100 * share:g}" for share in values) + " %"
+    if any(value != int(value) for value in values):
+        raise UsageError(f"split '{split}': shares must sum to 1 or less, and counts must be whole numbers.")
+    if total > count:
+        raise StructmaeError(f"{draft.where}: split {split} needs {total:.0f} {unit}; there are {count}. Give fewer.")
+    return tuple(int(value) for value in values), " / ".join(f"{value:.0f}" for value in values) + f" {unit}"
 
 
 def _numbers(split: str) -> tuple[float, ...]:
@@ -227,12 +222,6 @@ def _numbers(split: str) -> tuple[float, ...]:
             "(8640/2880/2880), or auto."
         )
     return values
-
-
-def _counts(values: Sequence[float], split: str) -> tuple[int, ...]:
-    if any(value != int(value) for value in values):
-        raise UsageError(f"split '{split}': shares must sum to 1 or less, and counts must be whole numbers.")
-    return tuple(int(value) for value in values)
 
 
 def _horizons(wanted: tuple[int, ...], room: int) -> tuple[int, ...]:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from structmae.data.calendar import Grid, on_grid
 from structmae.data.cells import numbers
-from structmae.data.series import Floats, Integers, SeriesSchema
+from structmae.data.series import Integers, SeriesSchema
 from structmae.data.series_build import SeriesDraft
 from structmae.data.stamps import Roles, find_roles
 from structmae.data.tablefile import TableFile
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
+
+Values = NDArray[np.float32]
 
 
 @dataclass
@@ -68,7 +71,8 @@ def from_frame(
     found = find_roles(frame, roles, where, place)
     table = _Table(found.frame, where, place, list(found.notes))
     if found.id is not None:
-        assert found.value is not None and found.stamps is not None
+        assert found.value is not None
+        assert found.stamps is not None
         return _long(table, found.stamps, found.time, found.id, found.value)
     return _wide(table, found.stamps, found.time, only)
 
@@ -92,13 +96,15 @@ def _plain(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     if repeated is not None:
         raise StructmaeError(f"{where}: two columns are named '{repeated}'. Rename one.")
     if not names or len(frame) == 0:
-        raise StructmaeError(f"{where}: the table has no {'columns' if not names else 'rows'}. Nothing can be learnt.")
+        raise StructmaeError(f"{where}: no {'rows' if names else 'columns'}: it is empty. Give rows at several times.")
     return frame.set_axis(names, axis=1)
 
 
-def _wide(
-    table: _Table, stamps: pd.Index | None, time: str | None, only: Sequence[str] | None
-) -> SeriesDraft:
+def _wide(table: _Table, stamps: pd.Index | None, time: str | None, only: Sequence[str] | None) -> SeriesDraft:
+    for name in only or ():
+        if name not in table.frame.columns:
+            shown = ", ".join(f"'{each}'" for each in table.frame.columns[:12])
+            raise UsageError(f"{table.where}: no channel '{name}'; columns are {shown}.")
     names, columns = [], []
     skipped: list[str] = []
     for name in table.frame.columns:
@@ -119,11 +125,9 @@ def _wide(
             f"{table.where}: no numeric column for a series: columns are {shown or 'stamps alone'}. A wide table has a "
             "column a channel, a long one unique_id,ds,y; a graph's edge table has src,dst, or say --kind graph."
         )
-    if not columns:
-        columns = [np.zeros(len(table.frame))][:0]
     values = np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(table.frame), 0), np.float32)
     if len(values) < 2:
-        raise StructmaeError(f"{table.where}: one row. A series needs rows at several times.")
+        raise StructmaeError(f"{table.where}: one row. Give rows at several times.")
     channels = tuple(names)
     schema = SeriesSchema(channels, "wide", time)
     draft = SeriesDraft("table", table.where, values, channels, schema, notes=table.notes)
@@ -139,7 +143,9 @@ def _wide(
 def _long(table: _Table, stamps: pd.Index, time: str | None, id: str, value: str) -> SeriesDraft:
     cells, reason = numbers(table.frame[value], value, table.where, table.place)
     if cells is None:
-        raise StructmaeError(f"{table.where}: column '{value}' is {reason}; the value column of a long table is numbers.")
+        raise StructmaeError(
+            f"{table.where}: column '{value}' is {reason}; the value column of a long table is numbers."
+        )
     channel, channels = _ids(table, id)
     others = [name for name in table.frame.columns if name not in (id, value)]
     if others:
@@ -207,7 +213,7 @@ def _sorted(stamps: pd.Index, table: _Table) -> Integers:
     return np.asarray(stamps.argsort(kind="stable"), dtype=np.int64)
 
 
-def _merged(stamps: pd.Index, values: Floats, order: Integers, table: _Table) -> Integers:
+def _merged(stamps: pd.Index, values: Values, order: Integers, table: _Table) -> Integers:
     """The order without rows that repeat the one before them."""
     again = np.flatnonzero(np.asarray(stamps[order][1:] == stamps[order][:-1]))
     if not again.size:
@@ -225,7 +231,7 @@ def _merged(stamps: pd.Index, values: Floats, order: Integers, table: _Table) ->
     return np.delete(order, again + 1)
 
 
-def _lay_out(draft: SeriesDraft, grid: Grid, values: Floats) -> None:
+def _lay_out(draft: SeriesDraft, grid: Grid, values: Values) -> None:
     """Values (n, C) onto the rows of the grid."""
     draft.stamps, draft.step = grid.index, grid.step
     draft.notes += grid.notes

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from structmae.data.calendar import first_bad_date, parse_dates
+from structmae.data.series import Floats, Integers
 from structmae.errors import StructmaeError, UsageError
 
 _TIMES = ("date", "ds", "time", "timestamp", "datetime")
@@ -123,7 +124,11 @@ def _of_index(index: pd.Index, where: str, place: Callable[[int], str], notes: l
 
 
 def _of_column(column: pd.Series, name: str, where: str, place: Callable[[int], str], notes: list[str]) -> pd.Index:
-    blank = (column.isna() | (column.astype(str).str.strip() == "")).to_numpy() if _is_text(column) else column.isna().to_numpy()
+    blank = (
+        (column.isna() | (column.astype(str).str.strip() == "")).to_numpy()
+        if _is_text(column)
+        else column.isna().to_numpy()
+    )
     if blank.any():
         raise _missing(where, place, int(np.argmax(blank)), f"column '{name}'")
     if isinstance(column.dtype, pd.PeriodDtype):
@@ -144,18 +149,21 @@ def _of_column(column: pd.Series, name: str, where: str, place: Callable[[int], 
 
 
 def _of_numbers(
-    values: np.ndarray, column: pd.Series, name: str, where: str, place: Callable[[int], str], notes: list[str]
+    values: Floats, column: pd.Series, name: str, where: str, place: Callable[[int], str], notes: list[str]
 ) -> pd.Index:
     """Whole numbers as they are, 20240131 as a date; regular fractions of a clock as the numbers of their rows."""
     if not np.isfinite(values).all():
         raise _missing(where, place, int(np.argmin(np.isfinite(values))), f"column '{name}'")
     if bool((values == np.floor(values)).all()):
-        whole = column.to_numpy(dtype=np.int64) if pd.api.types.is_integer_dtype(column) else values.astype(np.int64)
+        # Nanoseconds since 1970 are too long for float64.
+        whole: Integers = (
+            column.to_numpy(np.int64) if pd.api.types.is_integer_dtype(column) else values.astype(np.int64)
+        )
         if name.strip().lower() in _TIMES and bool(((whole > 18000000) & (whole < 22000000)).all()):
             found = parse_dates(pd.Series(whole).astype(str))
             if found is not None:
                 return found[0]
-        return pd.Index(whole)
+        return pd.Index(np.asarray(whole))
     order = np.argsort(values, kind="stable")
     steps = np.diff(values[order])
     step = float(np.median(steps))

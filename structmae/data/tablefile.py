@@ -1,11 +1,15 @@
 """Reading a CSV or Parquet file so that ids stay text and a message can say which line was wrong."""
 
+import gzip
 import math
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,25 +29,29 @@ class TableFile:
     special: dict[str, str]
 
     @classmethod
-    def read(cls, path: Path, special: tuple[str, ...]) -> "TableFile":
-        """The table in a file, with blank lines left out.
+    def read(cls, path: Path, special: tuple[str, ...], rows: int | None = None) -> "TableFile":
+        """The table in a file, with blank lines left out; of a CSV file the first `rows` rows alone.
 
         Raises:
             StructmaeError: an unknown suffix, or a file that cannot be parsed.
         """
-        suffix = path.suffix.lower()
+        suffix = _suffix(path)
         if suffix == ".csv":
-            return _csv(path, special)
+            return _csv(path, special, rows)
         if suffix == ".parquet":
             return _parquet(path, special)
-        raise StructmaeError(f"{path}: unknown kind of file '{path.suffix}'. Tables are .csv or .parquet, graphs .pt.")
+        raise StructmaeError(
+            f"{path}: unknown kind of file '{path.suffix}'. Tables are .csv or .parquet, graphs .pt, arrays .npy, "
+            "labelled recordings .ts."
+        )
 
     def place(self, row: int) -> str:
         """How a message names row `row`, counted from 0 in `frame`."""
-        if self.path.suffix.lower() != ".csv":
+        if _suffix(self.path) != ".csv":
             return f"row {row}"
         # The parser skips blank lines, so that the line of a row is found by counting the others.
-        with self.path.open(encoding="utf-8-sig", errors="replace") as file:
+        unpack: Any = gzip.open if self.path.suffix.lower() == ".gz" else open
+        with unpack(self.path, "rt", encoding="utf-8-sig", errors="replace") as file:
             filled = (number for number, line in enumerate(file, 1) if line.strip())
             return f"line {next(islice(filled, row + 1, None), row + 2)}"
 
@@ -57,7 +65,28 @@ class TableFile:
         return [name for name in self.frame.columns if name not in taken]
 
 
-def _csv(path: Path, special: tuple[str, ...]) -> TableFile:
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns, of a Parquet file without its data.
+
+    Raises:
+        StructmaeError: an unknown suffix, or a file that cannot be parsed.
+    """
+    if _suffix(path) != ".parquet":
+        return list(TableFile.read(path, (), rows=0).frame.columns)
+    try:
+        # pyarrow brings no types: read_schema(path).names is a list of str.
+        return [str(name) for name in import_module("pyarrow.parquet").read_schema(path).names]
+    except (ValueError, OSError) as error:
+        raise StructmaeError(f"{path}: not a Parquet table that can be read: {error}.") from None
+
+
+def _suffix(path: Path) -> str:
+    """ ".csv" also of a .csv.gz."""
+    name = path.name.lower()
+    return ".csv" if name.endswith(".csv.gz") else Path(name).suffix
+
+
+def _csv(path: Path, special: tuple[str, ...], rows: int | None = None) -> TableFile:
     try:
         with warnings.catch_warnings():
             # A line with more cells than the header would lose them with no more than this warning.
@@ -74,14 +103,15 @@ def _csv(path: Path, special: tuple[str, ...]) -> TableFile:
                 keep_default_na=False,
                 na_values={name: [""] if name in kept else MISSING for name in names},
                 low_memory=False,
+                nrows=rows,
             )
     except pd.errors.EmptyDataError:
         raise StructmaeError(f"{path}: the file is empty. A table starts with a line of column names.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StructmaeError(f"{path}: not a CSV table that can be read: {reason}.") from None
-    except OSError as error:
-        raise StructmaeError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise StructmaeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     return TableFile(path, frame, found)
 
 
@@ -91,7 +121,9 @@ def _parquet(path: Path, special: tuple[str, ...]) -> TableFile:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StructmaeError(f"{path}: not a Parquet table that can be read: {reason}.") from None
-    # A named index is a column that pandas had put aside.
+    # A named index is a column that pandas had put aside, and so are stamps without a name.
+    if isinstance(frame.index, pd.DatetimeIndex) and frame.index.name is None and "time" not in frame.columns:
+        frame.index.name = "time"
     frame = frame.reset_index(drop=all(name is None for name in frame.index.names))
     frame.columns = [str(name) for name in frame.columns]
     return TableFile(path, frame, _special(path, list(frame.columns), special))

@@ -94,8 +94,8 @@ def _end_columns(table: TableFile) -> tuple[str, str]:
     lowered = {name.lower() for name in names}
     if lowered & _DATES or {"unique_id", "y"} <= lowered:
         raise StructmaeError(
-            f"{table.path}: columns are {shown}: this looks like time series, and this version reads graphs only. "
-            "A graph's edge table has src,dst."
+            f"{table.path}: columns are {shown}: this looks like time series, no graph: give the table itself, "
+            "not its folder, without --kind graph. A graph's edge table has src,dst."
         )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
         raise StructmaeError(f"{table.path}: one column, {names[0]!r}: save the table with commas between the cells.")

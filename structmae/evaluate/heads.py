@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from structmae.evaluate.ridge import PENALTIES, Gram, best
 ROWS = 4096  # of a product: large enough for a fast one
 
 
+@runtime_checkable
 class Values(Protocol):
     """What is read of a series: see `structmae.tokens.series.SeriesSource`."""
 
@@ -21,6 +22,7 @@ class Values(Protocol):
         """Scaled (B, C, length), 0 where missing, and observed (B, C, length)."""
 
 
+@runtime_checkable
 class Design(Protocol):
     """Features of windows, for a linear map to what follows them."""
 

@@ -8,6 +8,7 @@ from structmae.errors import StructmaeError
 
 WIDEST = 8192  # features: X'X in float64 and its factor take 1 GiB
 BLOCK = 8192  # rows of one product: float32 sums within it, float64 between
+COLUMNS = 1024  # of X'X at once
 PENALTIES = tuple(10.0**power for power in range(-6, 4))  # times the mean diagonal of X'X
 
 
@@ -29,9 +30,10 @@ class Gram:
         self.rows = 0
 
     def add(self, x: Float[Tensor, "rows width"], y: Float[Tensor, "rows targets"]) -> None:
-        """Products are made in the dtype of `x`, `BLOCK` rows at a time."""
+        """Products are made in the dtype of `x`, `BLOCK` rows at a time. Above its diagonal blocks `xx` stays empty."""
         for rows, targets in zip(torch.split(x, BLOCK), torch.split(y.to(x.dtype), BLOCK), strict=True):
-            self.xx += rows.T @ rows
+            for left in range(0, len(self.xx), COLUMNS):  # the lower triangle, which is all that a factor reads
+                self.xx[left:, left : left + COLUMNS] += rows[:, left:].T @ rows[:, left : left + COLUMNS]
             self.xy[:, : y.shape[1]] += rows.T @ targets
         self.rows += len(x)
 

@@ -11,7 +11,8 @@ from structmae.tokens import TokenSet
 
 class Encoder(nn.Module, ABC):
     """The part that is kept. `width` is that of its latents; by token set, `token_widths` is that of the tokens'
-    values, `content_widths` that of embedded content, which is what a mask token replaces; `tokenizer` made the tokens."""
+    values, `content_widths` that of embedded content, which is what a mask token replaces. `tokenizer` made the tokens.
+    """
 
     width: int
     token_widths: dict[str, int]

@@ -43,7 +43,9 @@ class SeriesEncoder(Encoder):
         """One vector a token (B * C * L), or one a window where the recipe pools: (B, C * width), (B, width) if mixed.
 
         x: raw values; NaN, and values where `observed` is False, are missing. T up to the context; a shorter window is
-        read as the end of one. Raises StructmaeError for channels or lengths that the encoder can't read.
+        read as the end of one (where the encoder learned of recordings: as the beginning). Where there are other
+        channels than it learned of, each series is scaled by its own values. Raises StructmaeError for channels or
+        lengths that the encoder can't read.
         """
         own = x.shape[1] == len(self.tokenizer.channels)
         if not own and (self.mixed or not self.window_norm):
@@ -51,6 +53,8 @@ class SeriesEncoder(Encoder):
         there = ~x.isnan() if observed is None else observed & ~x.isnan()
         if own:
             x = (x - self.tokenizer.mean[:, None]) / self.tokenizer.deviation[:, None]
+        else:  # no scaler knows them, and the window's statistics alone would take small units for a constant
+            x = _standard(x, there)
         ids = torch.arange(len(x), device=x.device)
         return self.represent(self.tokenizer.tokens(x.where(there, 0.0), there, ids))
 
@@ -106,9 +110,10 @@ class SeriesEncoder(Encoder):
         latent, read = self._latents(tokens)
         if self.pool == "none":
             return latent
-        channels = len(read.item_id) // max(len(torch.unique(read.set_id)), 1) if read.set_id is not None else 1
-        place = read.position
-        assert place is not None
+        place, of_set = read.position, read.set_id
+        assert place is not None and of_set is not None
+        in_order = read.item_id == read.item_id[:1] + torch.arange(len(read.item_id), device=place.device)
+        channels = max(int((in_order & (of_set == of_set[:1])).sum()), 1)  # a window may be there twice
         if self.mixed:
             rows = torch.unique(read.batch // channels * self.size + place)
             return pooled(latent[rows], rows // self.size, len(read.item_id) // channels, self.pool)
@@ -176,6 +181,14 @@ class SeriesDecoder(Decoder):
             z = self.body(z, torch.arange(0, len(z) + 1, self.size, device=z.device))
         out = self._out(z).reshape(len(z) // self.size, self.size, self.channels, -1)
         return out.transpose(1, 2).reshape(len(part), -1)
+
+
+def _standard(x: Tensor, there: Tensor) -> Tensor:
+    """Each series (B, C, T) by the mean and deviation of its observed values; a constant one by 1."""
+    count = there.sum(-1, keepdim=True).clamp_min(1)
+    x = x - x.where(there, 0.0).sum(-1, keepdim=True) / count
+    deviation = (x.where(there, 0.0).square().sum(-1, keepdim=True) / count).sqrt()
+    return x / deviation.where(deviation > 0, 1.0)
 
 
 def transformer(layers: int, width: int, options: EncoderOptions) -> Transformer:

@@ -85,6 +85,8 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "tokens width"], ptr: Int[Tensor, "items_1"]) -> Float[Tensor, "tokens width"]:
+        if not len(x):  # everything was dropped, or nothing observed
+            return x
         for layer in self.layers:
             x = layer(x, ptr)
         return x

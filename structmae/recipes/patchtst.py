@@ -37,6 +37,7 @@ RECIPE = Recipe(
             "encoder.hidden": 16,
             "encoder.heads": 4,
             "encoder.feed_forward": 128,
+            "encoder.dropout": 0.0,
             "train.epochs": 20,
             "train.items": 2048,
             "train.lr": 1e-3,

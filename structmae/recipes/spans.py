@@ -30,7 +30,7 @@ RECIPE = Recipe(
         activation="gelu",
         norm="batchnorm",
     ),
-    heads={"values": HeadOptions(of="segment", layers=0, remask="none", loss="mse")},
+    heads={"points": HeadOptions(of="segment", layers=0, remask="none", loss="mse")},
     train=TrainOptions(epochs=100, batch_size=128, lr=1e-3),
     sizes={
         "tiny": {

@@ -22,7 +22,8 @@ class SeriesTokenizer(nn.Module):
     its spectrogram (frequencies / bands, frames / segment).
 
     `mean` and `deviation` (C,) are the scaler, of the training rows. A spectrogram is log(1 + |amplitude|) of frames
-    that do not overlap, without the highest frequency; a frame with a missing value is not observed.
+    that do not overlap, without the highest frequency; a frame with a missing value is not observed. Of `recordings` a
+    shorter window is the beginning of one, as they are filled up at their end; of a long table it is the end.
     """
 
     mean: Tensor
@@ -39,11 +40,12 @@ class SeriesTokenizer(nn.Module):
         normalize: str,
         window_norm: bool,
         shrunk_from: int | None = None,
+        recordings: bool = False,
     ):
         super().__init__()
         self.channels, self.context, self.segment = tuple(channels), context, segment
         self.spectrum, self.bands, self.normalize, self.window_norm = spectrum, bands, normalize, window_norm
-        self.shrunk_from = shrunk_from
+        self.shrunk_from, self.recordings = shrunk_from, recordings
         self.unit = segment * max(spectrum, 1)  # rows of a token
         self.grid = ((spectrum // 2) // bands if spectrum else 1, context // self.unit)
         self.width = (bands if spectrum else 1) * segment
@@ -82,6 +84,7 @@ class SeriesTokenizer(nn.Module):
             normalize="standard" if options.normalize == "auto" else options.normalize,
             window_norm=options.window_norm,
             shrunk_from=options.context if fits < context and series.level == "panel" else None,
+            recordings=series.level == "sample",
         )
         if made.normalize == "standard":
             mean, deviation = series.scale()
@@ -91,7 +94,7 @@ class SeriesTokenizer(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build it again, JSON-able; the scaler is in the weights file."""
-        names = ("context", "segment", "spectrum", "bands", "normalize", "window_norm", "shrunk_from")
+        names = ("context", "segment", "spectrum", "bands", "normalize", "window_norm", "shrunk_from", "recordings")
         return {"channels": list(self.channels), **{name: getattr(self, name) for name in names}}
 
     @classmethod
@@ -103,13 +106,16 @@ class SeriesTokenizer(nn.Module):
         self, x: Float[Tensor, "B C T"], observed: Bool[Tensor, "B C T"] | None, ids: Int[Tensor, "B"]
     ) -> dict[str, TokenSet]:
         """Scaled windows, 0 where not observed, as one set "segment": item b * C + c is series c of window b, whose
-        name is `ids[b]`. T may be shorter than the context: what is missing before it is not valid."""
+        name is `ids[b]`. T may be shorter than the context: what is missing before it (of recordings: after it) is not
+        valid. Raises StructmaeError where T is longer."""
         windows, channels, rows = x.shape
         if rows > self.context or rows < 1:
             raise StructmaeError(f"a window of {rows} rows: this encoder reads 1 to {self.context}")
         if rows < self.context:
             observed = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
-            x, observed = (nn.functional.pad(part, (self.context - rows, 0)) for part in (x, observed))
+            missing = self.context - rows
+            filled = (0, missing) if self.recordings else (missing, 0)
+            x, observed = (nn.functional.pad(part, filled) for part in (x, observed))
         values, seen = self._patches(x, observed)
         size = self.grid[0] * self.grid[1]
         items = windows * channels
@@ -226,11 +232,11 @@ def normalized(
         counted = torch.zeros_like(counted).index_fill(0, visible, True)
     if part.observed is not None:
         counted = counted & part.observed
-    weight = counted.to(part.values.dtype).expand_as(part.values).reshape(items, -1)
+    counted = counted.expand_as(part.values).reshape(items, -1)
     values = part.values.reshape(items, -1)
-    count = weight.sum(1, keepdim=True)
-    mean = (values * weight).sum(1, keepdim=True) / count.clamp_min(1)
-    variance = ((values - mean).square() * weight).sum(1, keepdim=True) / count.clamp_min(1)
+    count = counted.sum(1, keepdim=True)
+    mean = values.where(counted, 0.0).sum(1, keepdim=True) / count.clamp_min(1)
+    variance = (values - mean).where(counted, 0.0).square().sum(1, keepdim=True) / count.clamp_min(1)
     deviation = torch.where(count > 0, (variance + 1e-5).sqrt(), 1.0)
     scaled = ((values - mean) / deviation).reshape(part.values.shape)
     if part.observed is not None:

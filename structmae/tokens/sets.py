@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -131,7 +131,8 @@ class TokenSet:
         if self.values.device == device:
             return self
         tensors = ("values", "ptr", "item_id", "valid", "ends", "observed", "position", "set_id")
-        moved = {name: None if (part := getattr(self, name)) is None else part.to(device) for name in tensors}
+        parts = {name: getattr(self, name) for name in tensors}
+        moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
         return replace(
             self, relations={name: relation.to(device) for name, relation in self.relations.items()}, **moved
         )

@@ -11,6 +11,7 @@ from structmae.data.catalog import Card
 from structmae.errors import UsageError
 
 NAMES = [
+    "basicmotions",
     "citations",
     "citeseer",
     "cora",
@@ -19,7 +20,9 @@ NAMES = [
     "exchange_rate",
     "imdb-binary",
     "imdb-multi",
+    "japanesevowels",
     "karate",
+    "lorenz96",
     "los-loop",
     "mutag",
     "nci1",
@@ -35,11 +38,12 @@ def test_every_card_is_complete() -> None:
     for name, card in cards.items():
         assert card.name == name
         assert card.kind in ("graph", "series")
-        assert card.level in ("node", "graph")
-        assert card.loader in ("planetoid", "tu", "simulated", "series")
+        assert card.level in (("node", "graph") if card.kind == "graph" else ("panel", "sample"))
+        assert card.loader in ("planetoid", "tu", "simulated", "series", "uea")
         assert all((card.title, card.source, card.licence, card.split, card.citation, card.statistics)), name
         assert bool(card.files) == (card.loader != "simulated")
-        assert card.download == (card.loader in ("planetoid", "tu"))
+        fetched = card.loader in ("planetoid", "tu") or all("url" in entry for entry in card.files.values())
+        assert card.download == (fetched and card.loader != "simulated")
         for entry in card.files.values():
             assert re.fullmatch("[0-9a-f]{64}", entry["sha256"])
             assert entry["bytes"] > 0

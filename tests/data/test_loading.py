@@ -2,16 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from structmae.data import cards, load
+from structmae.data import load
 from structmae.errors import StructmaeError, UsageError
-
-
-@pytest.mark.parametrize("name", [n for n, card in cards().items() if card.kind == "series"])
-def test_series_are_for_another_version(name: str) -> None:
-    with pytest.raises(StructmaeError, match="this version reads graphs only"):
-        load(name)
-    with pytest.raises(StructmaeError, match="this version reads graphs only"):
-        load("karate", kind="series")
 
 
 def test_unknown_kinds_and_names() -> None:

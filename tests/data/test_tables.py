@@ -157,7 +157,7 @@ def test_an_unknown_node_is_named_with_its_line(folder: Path) -> None:
         ("src,dst,w\na,b,\n", None, "edge 'b' -> 'a' has nan in edge column 0"),
         ("", None, "the file is empty"),
         ("from,to\na,b\n", None, r"kind unclear: columns are from, to; a graph's edge table has src,dst"),
-        ("date,value\n2020-01-01,1\n", None, "looks like time series, and this version reads graphs only"),
+        ("date,value\n2020-01-01,1\n", None, "looks like time series, no graph: give the table itself"),
         ("unique_id,ds,y\n1,2020-01-01,1\n", None, "looks like time series"),
     ],
 )

@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
@@ -15,6 +17,7 @@ def rows(seed, size=200, width=6, outputs=5, dtype=torch.float64):
     return x, x[:, :1] * 0.5 + torch.randn(size, outputs, generator=generator, dtype=dtype)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.floats(1e-3, 1e2))
 def test_it_is_ridge_regression(seed, penalty):
     x, y = rows(seed)
@@ -36,17 +39,19 @@ def test_without_free_features_all_are_penalised():
     np.testing.assert_allclose(weight.T, oracle.coef_, atol=1e-8)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(1, 200), min_size=1, max_size=5))
 def test_blocks_do_not_matter(seed, cuts):
     x, y = rows(seed)
     whole, parts = Gram(6, 5), Gram(6, 5)
     whole.add(x, y)
     borders = [0, *sorted(cuts), 200]
-    for lo, hi in zip(borders, borders[1:], strict=False):
+    for lo, hi in pairwise(borders):
         parts.add(x[lo:hi], y[lo:hi])
     torch.testing.assert_close(parts.solve(), whole.solve())
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(10, 100), st.integers(1, 5))
 def test_a_snapshot_is_the_fit_of_its_own_rows(seed, longest, few):
     x, y = rows(seed)

@@ -1,0 +1,172 @@
+"""Classification of series: logistic regression on frozen vectors of recordings, with all labels and with few."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from structmae.data.series import Series
+from structmae.errors import StructmaeError, UsageError
+from structmae.evaluate import rocket
+from structmae.evaluate.frozen import AT_ONCE, frozen
+from structmae.nn.base import Encoder
+from structmae.recipe import Recipe
+
+COSTS = (1e-2, 1e-1, 1.0, 10.0, 100.0)
+PENALTIES = tuple(10.0**power for power in range(-3, 4))  # of the ridge that reads MiniRocket's features
+LABELS = (1, 5, 10, 25)  # of each class
+SUBSETS = 5
+FOLDS = 5
+Array = NDArray[np.float32]
+
+
+def check(data: Series, recipe: Recipe) -> None:
+    """Raises StructmaeError where there are no labels to score, UsageError where task or recipe don't fit them."""
+    if data.level != "sample":
+        raise UsageError(f"classification: {data.name} is one recording; the tasks are forecasting and imputation")
+    if data.y is None:
+        raise StructmaeError(f"{data.name} has no labels, so there is nothing to evaluate on")
+    if recipe.encoder.pool == "none":
+        raise UsageError("encoder.pool=none gives one vector a token: set encoder.pool=mean for classification")
+
+
+def evaluate(
+    encoder: Encoder,
+    initial: Encoder,
+    source: Any,
+    data: Series,
+    recipe: Recipe,
+    *,
+    progress: Callable[[str], None] | None = None,
+    at_once: int = AT_ONCE,
+) -> dict[str, Any]:
+    """The evaluation of `encoder` beside `initial`, the same before training, raw values, and MiniRocket where tsai is
+    installed. Classifiers are fitted on the training recordings alone; the test recordings are read once.
+
+    `rows` have all labels, `few_labels` the mean and standard deviation over subsets of some labels a class. progress:
+    takes a line as each arm is done. at_once: series of windows that an encoder reads at once.
+
+    Raises UsageError and StructmaeError as `check` does, and StructmaeError where there are too few labels.
+    """
+    check(data, recipe)
+    assert data.y is not None
+    fitted, test = (part[data.y[part] >= 0] for part in (data.split["train"], data.split["test"]))
+    classes = np.unique(data.y[fitted])
+    if len(classes) < 2 or not len(test):
+        raise StructmaeError(
+            f"classification needs labelled test recordings and two classes to learn; {data.name} has {len(test)} "
+            f"and {len(classes)}"
+        )
+    with frozen(encoder, initial):
+        arms = {
+            "pretrained": vectors(encoder, source, at_once=at_once).numpy(),
+            "random_init": vectors(initial, source, at_once=at_once).numpy(),
+        }
+    padded = raw(source)
+    arms["raw"] = padded.reshape(len(padded), -1)
+    notes = [] if rocket.available() else [rocket.NOTE]
+    say = progress or (lambda text: None)
+    subsets, left_out = few(data.y, fitted)
+    names = [*arms, *(["rocket"] if rocket.available() else [])]
+    rows: list[dict[str, Any]] = []
+    few_labels: list[dict[str, Any]] = []
+    for arm in names:
+        scored = []
+        for chosen in (fitted, *(subset for each in subsets.values() for subset in each)):
+            if arm == "rocket":
+                x, x_test = rocket.features(padded[chosen], padded[test], seed=0)
+            else:
+                x, x_test = arms[arm][chosen], arms[arm][test]
+            machine = ridge() if arm == "rocket" else logistic(data.y[chosen])
+            scored.append(_accuracy(machine, x, data.y[chosen], x_test, data.y[test]))
+        whole, *parts = scored
+        rows.append({"features": arm, "value": whole, "validation": None, "std": None, "n": len(test)})
+        for size, each in zip(subsets, np.reshape(parts, (-1, SUBSETS)), strict=True):
+            spread = {"value": float(each.mean()), "std": float(each.std(ddof=1)), "n": SUBSETS}
+            few_labels.append({"features": arm, "labels": size, **spread})
+        say(f"{arm}: accuracy {whole:.4f}")
+    return {
+        "task": "classification",
+        "metric": "accuracy",
+        "better": "higher",
+        "split": "test",
+        "split_source": data.split_source,
+        **{row["features"]: row["value"] for row in rows},
+        "rows": rows,
+        "few_labels": few_labels,
+        "notes": [*notes, *left_out],
+    }
+
+
+def vectors(encoder: Any, source: Any, *, at_once: int = AT_ONCE) -> Float[Tensor, "recordings width"]:
+    """One vector a recording, in order, on the CPU: of its windows side by side the mean, each counted by its rows."""
+    ptr, context = torch.from_numpy(source.series.ptr), source.context
+    lengths = ptr.diff()
+    windows = (lengths + context - 1) // context
+    of = torch.arange(len(lengths)).repeat_interleave(windows)
+    place = torch.arange(len(of)) - (windows.cumsum(0) - windows)[of]
+    weight = (lengths[of] - place * context).clamp_max(context)
+    size = max(1, at_once // len(source.series.channels))
+    parts = torch.split(ptr[of] + place * context, size)
+    found = torch.cat([encoder.represent(source.at(part)).cpu() for part in parts])
+    total = found.new_zeros(len(lengths), found.shape[1]).index_add(0, of, found * weight[:, None])
+    return total / lengths[:, None]
+
+
+def raw(source: Any) -> Array:
+    """(S, C, T) scaled values of the recordings, zeros where missing and after the end."""
+    ptr = source.series.ptr
+    values: Tensor = source.values(torch.from_numpy(ptr[:-1]), int(np.diff(ptr).max()))[0]
+    return values.numpy()
+
+
+def few(y: NDArray[np.int64], fitted: NDArray[np.int64]) -> tuple[dict[int, list[NDArray[np.int64]]], list[str]]:
+    """For each of `LABELS` that every class has, subsets of `fitted` with so many recordings a class, the same for
+    every encoder; and notes on the sizes left out."""
+    members = [fitted[y[fitted] == label] for label in np.unique(y[fitted])]
+    fewest = min(len(each) for each in members)
+    subsets = {
+        size: [
+            np.sort(
+                np.concatenate([np.random.default_rng([subset, size]).permutation(each)[:size] for each in members])
+            )
+            for subset in range(SUBSETS)
+        ]
+        for size in LABELS
+        if size <= fewest
+    }
+    notes = [f"left out: {size} labels a class, for a class has {fewest}" for size in LABELS if size > fewest]
+    return subsets, notes
+
+
+def logistic(y: NDArray[np.int64]) -> Any:
+    """Standardised features into logistic regression; its C is chosen inside the training labels `y` by stratified
+    folds, or 1 where a class has fewer than 3 labels."""
+    machine = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))
+    fewest = int(np.unique(y, return_counts=True)[1].min())
+    if fewest < 3:
+        return machine
+    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
+    return GridSearchCV(machine, {"logisticregression__C": list(COSTS)}, cv=folds)
+
+
+def ridge() -> Any:
+    """What MiniRocket's authors put on its features; the penalty by leave-one-out inside the training labels."""
+    return make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=PENALTIES))
+
+
+def _accuracy(machine: Any, x: Array, y: NDArray[np.int64], x_test: Array, y_test: NDArray[np.int64]) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a large C on separable classes has no end
+        machine.fit(x.astype(np.float64), y)
+        return float((machine.predict(x_test.astype(np.float64)) == y_test).mean())
