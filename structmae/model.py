@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from structmae import registry
 from structmae.errors import UsageError
-from structmae.masking.torch import TorchPlan, apply, take
-from structmae.nn.base import Decoder, Encoder
+from structmae.masking.torch import TorchPlan
+from structmae.nn.base import Decoder, Encoded, Encoder
 from structmae.nn.build import build_decoder
 from structmae.objectives import average
 from structmae.recipe import HeadOptions, Recipe
@@ -34,38 +34,6 @@ class Losses:
 
     total: Tensor | None
     terms: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What an encoder made of tokens under a plan. `tokens` are normalised by what is visible, `seen` those without the
-    hidden parts of their structure, `kept` the rows that have latents (None: all)."""
-
-    latent: dict[str, Tensor]
-    tokens: dict[str, TokenSet]
-    seen: dict[str, TokenSet]
-    kept: dict[str, Tensor | None]
-
-
-def encode(
-    encoder: Encoder, tokens: dict[str, TokenSet], plans: dict[str, TorchPlan], mask_tokens: nn.ParameterDict
-) -> Encoded:
-    """The encoder's latents where `plans` hide. Nothing of a hidden token's content reaches them."""
-    tokens = encoder.prepare(tokens, {name: plans[name].visible for name in tokens})
-    whole = encoder.embed(tokens)
-    h: dict[str, Tensor] = {}
-    kept: dict[str, Tensor | None] = {}
-    for name, content in whole.items():
-        plan, dropped = plans[name].plan, plans[name].plan.dropped
-        if dropped < len(plan.hidden) or not dropped:
-            whole[name] = apply(content, plans[name], mask_tokens[name])
-        kept[name] = plans[name].kept if dropped or tokens[name].valid is not None else None
-    seen = encoder.reveal(whole, tokens)
-    given = dict(seen)
-    for name, rows in kept.items():
-        h[name] = whole[name] if rows is None else take(whole[name], rows)
-        given[name] = seen[name] if rows is None else seen[name].only(rows)
-    return Encoded(encoder.encode(h, given), tokens, seen, kept)
 
 
 class Head(nn.Module):
@@ -126,7 +94,7 @@ class MaskedAutoencoder(Trainable):
         self.options = heads
 
     def forward(self, batch: Batch) -> Losses:
-        encoded = encode(self.encoder, batch.tokens, batch.plans, self.tokens)
+        encoded = self.encoder.read(batch.tokens, batch.plans, dict(self.tokens.items()))
         hidden = batch.plans[next(iter(batch.tokens))].hidden  # the first set is the one with latents
         terms: dict[str, Tensor] = {}
         total: Tensor | None = None
@@ -142,7 +110,7 @@ class MaskedAutoencoder(Trainable):
 
     def rebuild(self, batch: Batch) -> dict[str, Tensor]:
         """Each head's prediction (M, P) for every token of its set, normalised as `Encoder.prepare` leaves them."""
-        encoded = encode(self.encoder, batch.tokens, batch.plans, self.tokens)
+        encoded = self.encoder.read(batch.tokens, batch.plans, dict(self.tokens.items()))
         hidden = batch.plans[next(iter(batch.tokens))].hidden
         rebuilt: dict[str, Tensor] = {}
         for name, options in self.options.items():

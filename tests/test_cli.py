@@ -132,7 +132,7 @@ def test_a_table_of_ones_own(capsys, tmp_path, monkeypatch):
         (1, ["pretrain", "--data", "missing.csv"], "no such file"),
         (1, ["pretrain", "--recipe", "missing.toml"], "missing.toml"),
         (1, ["pretrain", "--import", "missing.py"], "missing.py"),
-        (1, ["pretrain", "--kind", "series"], "reads graphs only"),
+        (2, ["pretrain", "--kind", "series", "--recipe", "graphmae"], "is for graph data"),
         (2, ["pretrain", "--data", "karate", "--set", "encoder.pool=mean"], "encoder.pool=none"),
         (2, ["pretrain", "--data", "karate", "--set", "foo.bar=1"], "structmae recipes"),
         (1, ["pretrain", "--data", "karate", "--out", "/dev/null/run"], "cannot be written"),

@@ -44,7 +44,8 @@ def test_hidden_bond_types_of_mutag_are_rebuilt(tmp_path):
     import torch
 
     import structmae
-    from structmae.masking import VALIDATION, apply
+    from structmae.masking import VALIDATION
+    from structmae.model import Batch
     from structmae.train import Planner
 
     result = pretrain(tmp_path, "--data", "mutag", "--seed", "0", "--set", "mask.edge_ratio=0.3")
@@ -53,10 +54,7 @@ def test_hidden_bond_types_of_mutag_are_rebuilt(tmp_path):
     tokens, model = run.source(run.data()).everything(), run.model
     plans = Planner(run.recipe.mask, 0).draw(tokens, visit=VALIDATION, step=0)
     with torch.no_grad():
-        content = model.encoder.embed(tokens)
-        seen = {name: apply(content[name], plans[name], model.tokens[name]) for name in content}
-        revealed = model.encoder.reveal(seen, tokens)
-        rebuilt = model.heads["edges"].decoder(model.encoder.encode(seen, revealed), revealed, None)
+        rebuilt = model.rebuild(Batch(tokens, plans))["edges"]
     scored = plans["edge"].scored
     assert len(scored) == sum(structmae.masking.count(0.3, n) for n in tokens["edge"].ptr.diff().tolist())
     truth = tokens["edge"].values[scored].argmax(1)

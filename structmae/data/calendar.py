@@ -20,7 +20,7 @@ _COVERAGE = 0.05
 _CALENDARS = ("B", "MS", "ME", "BMS", "BME", "QS", "QE", "YS", "YE")
 #: Days of a calendar's step, and of how many steps the median may be (every second month, no weeks of business days).
 _LENGTHS = {"D": (1, 20), "": (1, 3), "M": (30, 13), "Q": (91, 4), "Y": (365, 10)}
-_SEASONS = {"B": 5, "C": 5, "W": 52, "Q": 4, "BQ": 4, "Y": 1, "BY": 1, "M": 12, "BM": 12}
+_SEASONS = {"B": 5, "C": 5, "BH": 8, "SM": 24, "WOM": 12, "W": 52, "Q": 4, "BQ": 4, "Y": 1, "BY": 1, "M": 12, "BM": 12}
 #: Months without a day, which pandas does not guess, come after the standard form.
 _FORMATS = ("ISO8601", "%Y/%m", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?|\d{8}\b|\d{1,2}[ -]?[A-Za-z]{3,9}|[A-Za-z]{3,9}\.?[ -]\d")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 Source = Union[str, os.PathLike[str], Graphs, "Data", "Dataset", Sequence["Data"]]
 Kind = Literal["graph", "series"]
-#: Column names of an edge table, and such as only look like one: a table with them is no series by mistake.
+#: Column names of an edge table, and such as may be one: a table with them is not read as a series by mistake.
 _EDGES = ({"src", "dst"}, {"source", "target"})
-_MAYBE_EDGES = ({"from", "to"}, {"u", "v"}, {"head", "tail"})
+_MAYBE_EDGES = {"from", "to"}
 
 
 def load(
@@ -108,7 +108,7 @@ def kind_of(data: Any, kind: str | None = None) -> Kind:
     module = type(data).__module__
     if module.startswith("structmae.data.series") or isinstance(data, np.ndarray):
         return "series"
-    if module.startswith("pandas."):
+    if module.partition(".")[0] == "pandas":
         return (
             _kind_of_columns([str(name) for name in data.columns], "the table")
             if hasattr(data, "columns")
@@ -117,7 +117,7 @@ def kind_of(data: Any, kind: str | None = None) -> Kind:
     # tsai's (X, y, splits) begins with an array; a tuple of PyG objects is a set of graphs.
     if isinstance(data, tuple) and data and (hasattr(data[0], "__array__") or isinstance(data[0], np.ndarray)):
         return "series"
-    return "series" if module.startswith("torch.") or module == "torch" else "graph"
+    return "series" if module.partition(".")[0] == "torch" else "graph"
 
 
 def _kind_of_path(path: Path) -> Kind:
@@ -138,7 +138,7 @@ def _kind_of_columns(names: list[str], where: str) -> Kind:
     lowered = {name.strip().lower() for name in names}
     if any(ends <= lowered for ends in _EDGES):
         return "graph"
-    if any(ends <= lowered for ends in _MAYBE_EDGES):
+    if lowered >= _MAYBE_EDGES and not lowered & {"date", "ds", "time", "timestamp", "datetime"}:
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise StructmaeError(
             f"{where}: kind unclear: columns are {shown}; a graph's edge table has src,dst (or source,target), or say "

@@ -8,6 +8,7 @@ from structmae.data.series_build import SeriesDraft
 
 CHANNELS, FORCING, STEP, ROWS, BURN_IN, SEED = 40, 8.0, 0.05, 6000, 1000, 0
 HORIZONS = (6, 12, 24)
+_AFTER, _BEFORE, _SECOND_BEFORE = (np.roll(np.arange(CHANNELS), shift) for shift in (-1, 1, 2))
 
 
 def lorenz96() -> SeriesDraft:
@@ -39,4 +40,4 @@ def _step(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _slope(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (np.roll(x, -1) - np.roll(x, 2)) * np.roll(x, 1) - x + FORCING
+    return (x[_AFTER] - x[_SECOND_BEFORE]) * x[_BEFORE] - x + FORCING

@@ -155,7 +155,7 @@ class Series:
         count = np.zeros(self.num_channels)
         mean, squares = np.zeros(self.num_channels), np.zeros(self.num_channels)
         low, high = np.full(self.num_channels, np.inf), np.full(self.num_channels, -np.inf)
-        for row, block in self._train_blocks():
+        for row, block in self.train_blocks():
             if bool(np.isinf(block).any()):
                 at, channel = (int(i) for i in np.argwhere(np.isinf(block))[0])
                 raise self._infinite(channel, row + at)
@@ -208,8 +208,8 @@ class Series:
                 digest.update(np.ascontiguousarray(piece).tobytes())
         return digest.hexdigest()
 
-    def _train_blocks(self) -> Iterator[tuple[int, Floats]]:
-        """First row and float64 values (n, C) of blocks that together are the train part."""
+    def train_blocks(self) -> Iterator[tuple[int, Floats]]:
+        """The train part in blocks of rows: the first row of each, and its values (n, C) as float64."""
         size = max(1, _BLOCK // max(1, self.num_channels))
         for first, stop in self._train_spans():
             for row in range(first, stop, size):

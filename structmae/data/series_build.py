@@ -1,7 +1,7 @@
 """The last step of reading series: a draft gets its split, season and horizons, and what cannot be used is refused."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -88,8 +88,7 @@ def build(
         card=draft.card,
     )
     notes = [] if isinstance(series.values, np.memmap) else _check_values(series, draft.where, schema is not None)
-    object.__setattr__(series, "notes", (*series.notes, *notes))
-    return series
+    return replace(series, notes=(*series.notes, *notes))
 
 
 def channel_names(count: int) -> tuple[str, ...]:
@@ -247,7 +246,7 @@ def _check_values(series: Series, where: str, relaxed: bool) -> list[str]:
             "Values must be finite; leave a missing one blank."
         )
     low, high = np.full(series.num_channels, np.inf), np.full(series.num_channels, -np.inf)
-    for _, block in series._train_blocks():
+    for _, block in series.train_blocks():
         observed = ~np.isnan(block)
         low = np.minimum(low, np.where(observed, block, np.inf).min(0))
         high = np.maximum(high, np.where(observed, block, -np.inf).max(0))

@@ -128,8 +128,6 @@ def nlinear(
     for look_back in sorted({context, *LOOK_BACKS}):
         design = NLinear(source, look_back)
         fits = [horizon for horizon in horizons if parts.refusal(look_back, horizon) is None]
-        if look_back > context and look_back > min(parts.validation[0], parts.test[0]):
-            continue
         for horizon, head in (fit(source, design, parts, fits) if fits else {}).items():
             if horizon not in fitted or head.validation < fitted[horizon][0].validation:
                 fitted[horizon] = head, design

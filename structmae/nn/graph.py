@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
-from structmae.nn.base import Decoder, Encoder
+from structmae.nn.base import Decoder, Encoded, Encoder
 from structmae.nn.gnn import GNN, pooled
 from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
@@ -62,9 +62,8 @@ class GraphEncoder(Encoder):
         tokens = self.tokenizer.tokens(x, edge_index, ptr, torch.arange(len(counts), device=x.device), edge_attr)
         return self.represent(tokens)
 
-    def represent(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows width"]:
-        latent = self.encode(self.embed(tokens), tokens)["node"]
-        node = tokens["node"]
+    def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
+        latent, node = encoded.latent["node"], encoded.tokens["node"]
         return latent if self.pool == "none" else pooled(latent, node.batch, len(node.item_id), self.pool)
 
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:

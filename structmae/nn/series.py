@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError, UsageError
-from structmae.nn.base import Decoder, Encoder
+from structmae.nn.base import Decoder, Encoded, Encoder
 from structmae.nn.gnn import pooled
 from structmae.nn.transformer import Transformer
 from structmae.recipe import EncoderOptions, HeadOptions, Recipe
@@ -51,10 +51,9 @@ class SeriesEncoder(Encoder):
         if not own and (self.mixed or not self.window_norm):
             raise StructmaeError(f"x has {x.shape[1]} channels: this encoder reads {len(self.tokenizer.channels)}")
         there = ~x.isnan() if observed is None else observed & ~x.isnan()
-        if own:
-            x = (x - self.tokenizer.mean[:, None]) / self.tokenizer.deviation[:, None]
-        else:  # no scaler knows them, and the window's statistics alone would take small units for a constant
-            x = _standard(x, there)
+        mean, deviation = self.tokenizer.mean[:, None], self.tokenizer.deviation[:, None]
+        # Others have no scaler, and the window's statistics alone would take small units for a constant.
+        x = (x - mean) / deviation if own else _standard(x, there)
         ids = torch.arange(len(x), device=x.device)
         return self.represent(self.tokenizer.tokens(x.where(there, 0.0), there, ids))
 
@@ -90,36 +89,34 @@ class SeriesEncoder(Encoder):
         latent = self.body(self.dropout(x), torch.searchsorted(there, borders))
         return {"step": latent.new_zeros(len(steps), self.width).index_copy(0, there, latent)}
 
-    def _latents(self, tokens: dict[str, TokenSet]) -> tuple[Tensor, TokenSet]:
-        """Of whole windows: a row a token, zeros where it is not valid (mixed: a row a step), and what was read."""
-        tokens = self.prepare(tokens, None)
-        part, h = tokens["segment"], self.embed(tokens)["segment"]
-        if part.valid is None:
-            return next(iter(self.encode({"segment": h}, tokens).values())), part
-        rows = part.valid.nonzero()[:, 0]
-        read = part.only(rows)
-        latent = next(iter(self.encode({"segment": h[rows]}, {"segment": read}).values()))
-        return latent if self.mixed else latent.new_zeros(len(part), self.width).index_copy(0, rows, latent), read
+    def spread(self, encoded: Encoded) -> Tensor:
+        """Latents by place: a row a token (mixed: a step), zeros where there is none."""
+        latent, rows = next(iter(encoded.latent.values())), encoded.kept["segment"]
+        if self.mixed or rows is None:
+            return latent
+        return latent.new_zeros(len(encoded.tokens["segment"]), self.width).index_copy(0, rows, latent)
 
     def features(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows features"]:
         """All latents of a series in a row (mixed: of a window), for a head to read."""
-        latent, _ = self._latents(tokens)
-        return latent.reshape(-1, self.size * self.width)
+        return self.flat(self.read(tokens))
 
-    def represent(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows width"]:
-        latent, read = self._latents(tokens)
+    def flat(self, encoded: Encoded) -> Float[Tensor, "rows features"]:
+        """As `features`, of what has been read."""
+        return self.spread(encoded).reshape(-1, self.size * self.width)
+
+    def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
+        latent = self.spread(encoded)
         if self.pool == "none":
             return latent
-        place, of_set = read.position, read.set_id
-        assert place is not None and of_set is not None
-        in_order = read.item_id == read.item_id[:1] + torch.arange(len(read.item_id), device=place.device)
-        channels = max(int((in_order & (of_set == of_set[:1])).sum()), 1)  # a window may be there twice
-        if self.mixed:
-            rows = torch.unique(read.batch // channels * self.size + place)
-            return pooled(latent[rows], rows // self.size, len(read.item_id) // channels, self.pool)
-        rows = read.batch * self.size + place
-        vectors = pooled(latent[rows], read.batch, len(read.item_id), self.pool)
-        return vectors.reshape(-1, channels * self.width)
+        part, rows = encoded.tokens["segment"], encoded.kept["segment"]
+        channels = part.members
+        of = part.batch if rows is None else part.batch[rows]
+        if not self.mixed:
+            read = latent if rows is None else latent[rows]
+            return pooled(read, of, len(part.item_id), self.pool).reshape(-1, channels * self.width)
+        place = torch.arange(len(part), device=latent.device) if rows is None else rows
+        steps = torch.unique(of // channels * self.size + place % self.size)
+        return pooled(latent[steps], steps // self.size, len(part.item_id) // channels, self.pool)
 
     def decoder(self, head: HeadOptions, options: EncoderOptions) -> "SeriesDecoder":
         return SeriesDecoder(head, options, self)

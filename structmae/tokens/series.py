@@ -134,6 +134,7 @@ class SeriesTokenizer(nn.Module):
             grid=self.grid,
             position=place.repeat(items),
             set_id=ids.to(x.device).repeat_interleave(channels),
+            members=channels,
         )
         return {"segment": part}
 

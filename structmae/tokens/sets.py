@@ -91,7 +91,7 @@ class TokenSet:
     `valid` (M,) is False for padding, `observed` (M, P) where a value was measured (None: everywhere; the others are 0
     in `values`), `relations` hold edges by name. Tokens that stand between two of another set, as edges do, say which:
     `ends` (2, M). Where the items are equal grids, row-major, `grid` is their shape, and `position` (M,) the place of
-    each token; `set_id` (I,) names the set (a window of several series) that an item belongs to.
+    each token; `set_id` (I,) names the set (a window of several series) that an item belongs to, with `members` each.
     """
 
     values: Float[Tensor, "tokens width"]
@@ -104,6 +104,7 @@ class TokenSet:
     grid: tuple[int, ...] | None = None
     position: Int[Tensor, "tokens"] | None = None
     set_id: Int[Tensor, "items"] | None = None
+    members: int = 1
 
     def __len__(self) -> int:
         return len(self.values)

@@ -7,6 +7,10 @@ import torch
 
 from structmae.data.series import Series, SeriesSchema
 from structmae.nn.base import Encoder as Base
+from structmae.nn.series import SeriesEncoder
+from structmae.options import EncoderOptions, TokenOptions
+from structmae.recipe import Recipe
+from structmae.tokens.series import SeriesSource, SeriesTokenizer
 
 SPLIT = {"train": (0, 240), "validation": (240, 320), "test": (320, 400)}
 
@@ -75,7 +79,7 @@ class Encoder(Base):
     def embed(self, tokens):
         raise NotImplementedError
 
-    encode = decoder = represent = embed
+    encode = decoder = vectors = represent = embed
 
     def features(self, tokens):
         x, observed = tokens["segment"]
@@ -86,3 +90,26 @@ class Encoder(Base):
         if self.mixed:
             return self.dropout(x.transpose(1, 2).flatten(2) @ self.matrix).flatten(1)
         return self.dropout(x @ self.matrix).flatten(2).flatten(0, 1)
+
+
+def real(series, channels="independent", pool="none"):
+    """The toolkit's own source and two encoders over a series, and their recipe."""
+    recipe = Recipe(
+        modality="series",
+        tokens=TokenOptions(context=24, segment=3),
+        encoder=EncoderOptions(
+            layers=1,
+            hidden=8,
+            heads=2,
+            feed_forward=8,
+            channels=channels,
+            activation="gelu",
+            norm="layernorm",
+            pool=pool,
+        ),
+    )
+    tokenizer = SeriesTokenizer.fit(series, recipe)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoders = [SeriesEncoder(recipe, tokenizer) for _ in range(2)]
+    return SeriesSource(series, tokenizer), encoders, recipe

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from series_cases import Encoder, Source, panel, samples, waves
+from series_cases import Encoder, Source, panel, real, samples, waves
 
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate import forecasting
@@ -118,3 +118,12 @@ def test_what_does_not_fit_is_refused():
         check(samples(waves(), [200, 200], [0, 1], split={"train": [0, 1]}), RECIPE)
     with pytest.raises(StructmaeError, match="too few"):
         check(panel(waves(), horizons=()), RECIPE)
+
+
+@pytest.mark.parametrize("channels", ["independent", "mixed"])
+def test_the_encoder_of_the_toolkit(channels):
+    values = 5.0 + 3.0 * waves()
+    values[np.random.default_rng(0).random(values.shape) < 0.05] = np.nan
+    source, (encoder, initial), recipe = real(panel(values), channels)
+    found = evaluate(encoder, initial, source, source.series, recipe)
+    assert found["pretrained"] < found["last_value"]

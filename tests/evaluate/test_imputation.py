@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from series_cases import SPLIT, Encoder, Source, panel, samples, waves
+from series_cases import SPLIT, Encoder, Source, panel, real, samples, waves
 
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate import imputation
@@ -145,3 +145,12 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(imputation, "MEMORY", 100)
     with pytest.raises(StructmaeError, match=r"lower encoder\.hidden"):
         run(Encoder())
+
+
+@pytest.mark.parametrize("channels", ["independent", "mixed"])
+def test_the_encoder_of_the_toolkit(channels):
+    values = 5.0 + 3.0 * waves()
+    values[np.random.default_rng(0).random(values.shape) < 0.05] = np.nan
+    source, (encoder, initial), recipe = real(panel(values), channels)
+    found = evaluate(encoder, initial, source, source.series, recipe, length=6)
+    assert found["pretrained"] < found["mean"]

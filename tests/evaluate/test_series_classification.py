@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from series_cases import Encoder, Source, panel, samples, waves
+from series_cases import Encoder, Source, panel, real, samples, waves
 
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate import rocket, series_classification
@@ -122,3 +122,12 @@ def test_what_does_not_fit_is_refused(no_rocket):
     data.y[data.y == 1] = 0
     with pytest.raises(StructmaeError, match="two classes"):
         evaluate(Mean(), Constant(), Source(data), data, RECIPE)
+
+
+@pytest.mark.parametrize("channels", ["independent", "mixed"])
+def test_the_encoder_of_the_toolkit(channels, no_rocket):
+    data = recordings()
+    source, (encoder, initial), recipe = real(data, channels, pool="mean")
+    found = evaluate(encoder, initial, source, data, recipe)
+    assert 0 <= found["pretrained"] <= 1
+    assert vectors(encoder.eval(), source).shape == (24, 8 if channels == "mixed" else 16)
