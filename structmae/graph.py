@@ -17,14 +17,14 @@ from structmae.tokens.graph import GraphSource, NodeTokenizer
 
 def load(data: Any, options: DataOptions, *, nodes: Any = None, kind: Any = None) -> Graphs:
     """Data as the recipe reads it."""
-    return _graphs(structures.load(data, nodes=nodes, kind=kind, **_read(options)), data)
+    return _graphs(structures.load_graphs(data, nodes=nodes, kind=kind, **_read(options)), data)
 
 
 def load_like(data: Any, options: DataOptions, schema: Mapping[str, Any], encoder: Encoder, **where: Any) -> Graphs:
     """Other data, read as the run's own was: the same columns and categories. Edge attributes that the encoder does not
     read may be there or not."""
     known = replace(Schema.from_json(dict(schema)), edge_width=encoder.tokenizer.edge_width)
-    return _graphs(structures.load(data, schema=known, **where, **_read(options)), data)
+    return _graphs(structures.load_graphs(data, schema=known, **where, **_read(options)), data)
 
 
 def _graphs(found: Any, data: Any) -> Graphs:

@@ -79,7 +79,7 @@ def pretrain(
         if evaluate:
             _check_task(modality, found, settled)
         tokenizer = modality.fit(found, settled)
-        config = describe(settled, found, tokenizer, _device(device), threads or torch.get_num_threads())
+        config = describe(settled, found, tokenizer, device_of(device), threads or torch.get_num_threads())
         config["asked"] = _named(chosen)
         run = Run(settled, build(settled, tokenizer), config, found)
         for remark in found.notes:
@@ -93,7 +93,7 @@ def pretrain(
             run.folder = folder
     say(f"data: {run.modality.describe(run.data(), run.encoder.tokenizer)}")
     say(run.recipe.to_toml().rstrip())
-    with _threads(run.config["threads"]):
+    with thread_limit(run.config["threads"]):
         _train(run, evaluate, progress, say)
     return run
 
@@ -110,7 +110,7 @@ def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None])
         position = fit(run.model, source, run.recipe, device=device, checkpoint=checkpoint, progress=progress)
     except Interrupted as error:
         raise Interrupted(f"{error}: go on with structmae pretrain --out {run.folder} --resume") from None
-    run.result = summary(run, position, _peak_memory(device))
+    run.result = summary(run, position, peak_memory(device))
     if run.folder is not None:
         save_weights(run.folder / "model.safetensors", run.model)
     if evaluate:
@@ -169,7 +169,7 @@ def _reopen(
         run = load(folder)
         run._data = found
     else:
-        _device(config["device"])
+        device_of(config["device"])
         run = Run(stored, build(stored, modality.fit(found, stored)), config, found)
         run.folder = folder
     return run
@@ -202,14 +202,14 @@ def _named(recipe: Any) -> str:
     return str(Path(recipe).resolve()) if str(recipe).endswith(".toml") else str(recipe).lower()
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise StructmaeError("--device cuda: torch sees no CUDA device; use --device cpu")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
 
 
 @contextmanager
-def _threads(wanted: int) -> Iterator[None]:
+def thread_limit(wanted: int) -> Iterator[None]:
     """Torch and Numba on `wanted` threads while open."""
     import numba
 
@@ -223,7 +223,7 @@ def _threads(wanted: int) -> Iterator[None]:
         numba.set_num_threads(before[1])
 
 
-def _peak_memory(device: torch.device) -> int | None:
+def peak_memory(device: torch.device) -> int | None:
     """Bytes: of the CUDA device where there is one, else of this process since it started (None on Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

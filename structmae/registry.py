@@ -36,6 +36,12 @@ _PARTS: dict[str, dict[str, Any]] = {
         "graph": "structmae.graph",
         "series": "structmae.series",
     },
+    "finetune": {
+        "node_classification": "structmae.finetune.classification",
+        "graph_classification": "structmae.finetune.classification",
+        "classification": "structmae.finetune.classification",
+        "forecasting": "structmae.finetune.forecasting",
+    },
     "task": {
         "node_classification": "structmae.evaluate.node_classification",
         "graph_classification": "structmae.evaluate.graph_classification",

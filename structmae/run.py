@@ -31,7 +31,7 @@ class Run:
     """A pre-trained encoder with what it was made of: `recipe`, `config`, `encoder`, `result`, `folder` (None if it was
     never saved)."""
 
-    def __init__(self, recipe: Recipe, model: MaskedAutoencoder, config: dict[str, Any], data: Structure | None = None):
+    def __init__(self, recipe: Recipe, model: Any, config: dict[str, Any], data: Structure | None = None):
         self.recipe, self.model, self.config, self._data = recipe, model, config, data
         self.folder: Path | None = None
         self.result: dict[str, Any] = {}
@@ -41,7 +41,8 @@ class Run:
         """The plain module, on `run.device`: `encoder(x, edge_index, edge_attr=None, batch=None)` of graphs,
         `encoder(x, observed=None)`, x (B, C, T), of series. It takes values as the data set has them; call `.train()`
         to fine-tune."""
-        return self.model.encoder
+        encoder: Encoder = self.model.encoder
+        return encoder
 
     def initial_encoder(self) -> Encoder:
         """The same encoder before training, at the weights that `train.seed` gave it: training is compared with it."""
@@ -117,7 +118,8 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def __repr__(self) -> str:
         about = self.config["data"]
@@ -186,7 +188,12 @@ def _from_folder(folder: Path, data: Structure | None = None) -> Run:
         recipe, tokenizer = from_tree(config["recipe"]), config["tokenizer"]
     except KeyError as error:
         raise StructmaeError(f"{folder}/config.json has no {error}: the run's folder is damaged") from None
-    run = Run(recipe, build(recipe, tokenizer), config, data)
+    if "task" in config:  # a run that is fine-tuned has another model
+        from structmae.finetuning import TunedRun, build_task
+
+        run: Run = TunedRun(recipe, build_task(recipe, tokenizer, config["task"]), config, data)
+    else:
+        run = Run(recipe, build(recipe, tokenizer), config, data)
     run.folder = folder
     return run
 
@@ -201,16 +208,21 @@ def describe(recipe: Recipe, data: Structure, tokenizer: Any, device: torch.devi
         "versions": versions(),
         "recipe": about,
         "tokenizer": tokenizer.config(),
-        "data": {
-            "name": data.name,
-            "card": data.card,
-            "level": data.level,
-            "spec": data.spec,
-            "schema": data.schema.to_json(),
-            "fingerprint": data.fingerprint(),
-        },
+        "data": describe_data(data),
         "device": device.type,
         "threads": threads,
+    }
+
+
+def describe_data(data: Structure) -> dict[str, Any]:
+    """What config.json says of data, so that it is found again."""
+    return {
+        "name": data.name,
+        "card": data.card,
+        "level": data.level,
+        "spec": data.spec,
+        "schema": data.schema.to_json(),
+        "fingerprint": data.fingerprint(),
     }
 
 

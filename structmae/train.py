@@ -157,8 +157,8 @@ def fit(
 ) -> Position:
     """Train `model` in place for `train.epochs`, from the checkpoint's last state where there is one.
 
-    With `validate`, a score of the model as it is (the lower the better), it is asked after each epoch, and the weights
-    of the best one are those that stay; of equals the earlier.
+    With `validate`, a score of the model as it is (the lower the better), it is asked before the first epoch and after
+    each, and the weights of the best one are those that stay; of equals the earlier.
 
     Torch's generators are seeded inside and put back afterwards. Raises Interrupted after SIGINT or SIGTERM, with the
     state saved (a second signal stops at once), and StructmaeError where nothing can be hidden or the loss is not
@@ -180,6 +180,8 @@ def fit(
             torch.set_rng_state(state["generator"])
             if cuda:
                 torch.cuda.set_rng_state(state["generator_cuda"], device)
+        elif validate is not None:  # the start counts too: training may only make it worse
+            best = _now(model, 0, validate())
         model.train()
         with _bar(options.epochs, position.epoch, progress) as bar:
             while position.epoch < options.epochs:
@@ -188,8 +190,7 @@ def fit(
                     score = line["validation"] = validate()
                     model.train()
                     if best is None or score < best.score:
-                        weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-                        best = Best(position.epoch, score, weights)
+                        best = _now(model, position.epoch, score)
                     position.best_epoch, position.validation = best.epoch, best.score
                 bar.set_postfix(loss=f"{position.loss_last:.4f}", refresh=False)
                 bar.update()
@@ -214,6 +215,10 @@ def fit(
         model.load_state_dict(best.model)
     model.eval()
     return position
+
+
+def _now(model: Trainable, epoch: int, score: float) -> Best:
+    return Best(epoch, score, {name: value.detach().clone() for name, value in model.state_dict().items()})
 
 
 def _epoch(

@@ -1,6 +1,8 @@
 """Shape annotations are checked in the tests, and nothing here reads a person's own data or cache."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,9 @@ install_import_hook(
     [f"structmae.{part}" for part in ("tokens", "nn", "model", "objectives", "evaluate", "train", "run")],
     "beartype.beartype",
 )
+
+# `small_series`, which tests of several folders read: with --import-mode=importlib no folder is on the path.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # A slow machine is no failure, and CI finds what a person finds.
 settings.register_profile("tests", deadline=None, derandomize=True)

@@ -158,7 +158,7 @@ def test_bad_input_is_one_clear_line(capsys, tmp_path, monkeypatch, code, argume
         ("src,dst\n", None, "no node"),
         ("first,second\na,b\n", None, "--kind graph"),
         ("src;dst\na;b\n", None, "commas"),
-        ("date,load\n2020-01-01,3\n", None, "time series"),
+        ("date,load\n2020-01-01,3\n", None, "one row"),
         ("", None, "edges.csv"),
     ],
 )

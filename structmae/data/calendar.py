@@ -222,6 +222,8 @@ def _offset(name: Any) -> pd.DateOffset:
 
 def _fixed(offset: pd.DateOffset) -> Step:
     """A Timedelta for offsets that always last the same; days are a calendar's (a zone may have summer time)."""
+    if offset.base.freqstr == "D":  # a Tick before pandas 3
+        return offset
     return pd.Timedelta(offset) if isinstance(offset, pd.offsets.Tick) else offset
 
 

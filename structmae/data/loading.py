@@ -58,8 +58,9 @@ def load(
         UsageError: an unknown name or value, or an option of the other kind.
         StructmaeError: data that is missing, damaged, or neither.
     """
-    # A node table goes with a graph; what is missing or misspelt is named first, whatever it is.
-    found = kind_of(data, "graph" if kind is None and nodes is not None and not catalog.is_known(str(data)) else kind)
+    # A node table goes with a graph, unless the name is that of a series.
+    named = isinstance(data, str) and catalog.is_known(data)
+    found = kind_of(data, "graph" if kind is None and nodes is not None and not named else kind)
     options = {"time": time, "id": id, "value": value, "split": split, "channels": "auto" if channels == "all" else ""}
     given = [key for key, option in options.items() if option != "auto"]
     if found == "graph":

@@ -54,6 +54,15 @@ class SeriesSchema:
 
 
 @dataclass(frozen=True, eq=False)
+class Written:
+    """How a table itself is laid out, whatever schema it was read by: `schema` names its own columns, `head` is the
+    table without its rows."""
+
+    schema: SeriesSchema
+    head: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Series:
     """One recording of several channels (`level == "panel"`) or a set of recordings (`level == "sample"`), packed.
 
@@ -66,6 +75,7 @@ class Series:
         split: int64 under the keys train, validation, test. Of a panel the borders (2,) of rows, first and one past
             the last; of samples the sorted indices of recordings, where validation (and test) may be empty.
 
+    `written` is the layout of a table, so that a forecast is laid out alike; None of arrays and recordings.
     `step` lies between stamps, `period` is the season in rows (24 of hourly data, 1 where none is known), `horizons`
     are the lengths of forecasts that the split allows (of a panel).
     """
@@ -87,6 +97,7 @@ class Series:
     spec: dict[str, Any]
     notes: tuple[str, ...]
     card: str | None = None
+    written: Written | None = None
 
     @property
     def num_items(self) -> int:

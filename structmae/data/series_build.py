@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from structmae.data.calendar import season
-from structmae.data.series import Integers, Series, SeriesSchema, Step
+from structmae.data.series import Integers, Series, SeriesSchema, Step, Written
 from structmae.data.splits import KEYS
 from structmae.errors import StructmaeError, UsageError
 
@@ -40,6 +40,7 @@ class SeriesDraft:
     horizons: tuple[int, ...] | None = None
     notes: list[str] = field(default_factory=list)
     card: str | None = None
+    head: pd.DataFrame | None = None  # of a table: its columns and index, no rows
 
 
 def build(
@@ -86,6 +87,7 @@ def build(
         spec=spec,
         notes=tuple(draft.notes),
         card=draft.card,
+        written=None if draft.head is None else Written(replace(draft.schema, channels=draft.channels), draft.head),
     )
     notes = [] if isinstance(series.values, np.memmap) else _check_values(series, draft.where, schema is not None)
     return replace(series, notes=(*series.notes, *notes))

@@ -67,14 +67,18 @@ def from_frame(
         StructmaeError: an empty table, no numeric column, cells that are no numbers among numbers, infinite values,
             stamps that are missing, repeated with other values, or on no grid.
     """
+    head = frame.iloc[:0].copy()
     frame = _plain(frame, where)
     found = find_roles(frame, roles, where, place)
     table = _Table(found.frame, where, place, list(found.notes))
     if found.id is not None:
         assert found.value is not None
         assert found.stamps is not None
-        return _long(table, found.stamps, found.time, found.id, found.value)
-    return _wide(table, found.stamps, found.time, only)
+        draft = _long(table, found.stamps, found.time, found.id, found.value)
+    else:
+        draft = _wide(table, found.stamps, found.time, only)
+    draft.head = head
+    return draft
 
 
 def slug(name: str) -> str:

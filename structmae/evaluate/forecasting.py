@@ -67,6 +67,8 @@ def evaluate(
         scored = errors["pretrained"][horizon]
         low, high = parts.test
         assert all(each[horizon].windows == high - low - horizon + 1 for each in errors.values())
+        if not scored.values:
+            raise StructmaeError(f"horizon {horizon}: no target of the test part is observed; give more observed rows")
         rows.append(
             {
                 "horizon": horizon,
@@ -160,12 +162,14 @@ class ForecastHead:
         return torch.cat(parts)
 
 
-def fit_head(encoder: Encoder, source: Any, horizon: int, recipe: Recipe) -> ForecastHead:
+def fit_head(
+    encoder: Encoder, source: Any, horizon: int, recipe: Recipe, *, skip: bool | None = None
+) -> ForecastHead:
     """The head that `evaluate` scores, of one horizon: fitted on training windows, its penalty chosen on validation.
-    Raises as `evaluate` does."""
+    `skip` is `probe.skip` without it. Raises as `evaluate` does."""
     parts = Parts.of(source.series.split)
     settle(parts, source.context, source.series, [horizon])
-    skip = getattr(recipe.probe, "skip", False)
+    skip = recipe.probe.skip if skip is None else skip
     with frozen(encoder):
         return ForecastHead(fit(source, Latents(encoder, source, skip=skip), parts, [horizon])[horizon], skip)
 

@@ -55,7 +55,7 @@ class SeriesEncoder(Encoder):
         # Others have no scaler, and the window's statistics alone would take small units for a constant.
         x = (x - mean) / deviation if own else _standard(x, there)
         ids = torch.arange(len(x), device=x.device)
-        return self.represent(self.tokenizer.tokens(x.where(there, 0.0), there, ids))
+        return self.represent(self.tokenizer.tokens(x, there, ids))
 
     def prepare(self, tokens: dict[str, TokenSet], visible: dict[str, Tensor] | None) -> dict[str, TokenSet]:
         if not self.window_norm:

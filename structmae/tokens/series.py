@@ -105,8 +105,8 @@ class SeriesTokenizer(nn.Module):
     def tokens(
         self, x: Float[Tensor, "B C T"], observed: Bool[Tensor, "B C T"] | None, ids: Int[Tensor, "B"]
     ) -> dict[str, TokenSet]:
-        """Scaled windows, 0 where not observed, as one set "segment": item b * C + c is series c of window b, whose
-        name is `ids[b]`. T may be shorter than the context: what is missing before it (of recordings: after it) is not
+        """Scaled windows, of which values that are not observed are not read, as one set "segment": item b * C + c is
+        series c of window b, whose name is `ids[b]`. T may be shorter than the context: what is missing before it (of recordings: after it) is not
         valid. Raises StructmaeError where T is longer."""
         windows, channels, rows = x.shape
         if rows > self.context or rows < 1:
@@ -116,6 +116,8 @@ class SeriesTokenizer(nn.Module):
             missing = self.context - rows
             filled = (0, missing) if self.recordings else (missing, 0)
             x, observed = (nn.functional.pad(part, filled) for part in (x, observed))
+        if observed is not None:
+            x = x.where(observed, 0.0)
         values, seen = self._patches(x, observed)
         size = self.grid[0] * self.grid[1]
         items = windows * channels

@@ -108,7 +108,7 @@ def test_days_of_a_zone_with_summer_time() -> None:
     [
         ("h", 24), ("15min", 96), ("min", 1440), ("10s", 360), ("100ms", 1), ("6h", 4), ("7h", 1), ("D", 7), ("2D", 1),
         ("B", 5), ("W", 52), ("2W", 26), ("MS", 12), ("ME", 12), ("3MS", 4), ("QS", 4), ("QE", 4), ("YS", 1),
-        ("5MS", 1), ("BME", 12), ("YE-JUN", 1), ("W-WED", 52),
+        ("5MS", 1), ("BME", 12), ("bh", 8), ("WOM-3FRI", 12), ("YE-JUN", 1), ("W-WED", 52),
     ],
 )  # fmt: skip
 def test_the_season_of_a_step(step: str, rows: int) -> None:

@@ -207,6 +207,7 @@ GRAPH = Data(x=torch.zeros(2, 1), edge_index=torch.tensor([[0, 1], [1, 0]]))
         ((torch.zeros(4, 2, 3), None, ([0], [1])), "series"),
         (pd.DataFrame({"Source": [1], "target": [2]}), "graph"),
         (pd.DataFrame({"date": ["2024-01-01"], "x": [2]}), "series"),
+        (pd.DataFrame({"date": ["2024-01-01"], "from": [2], "to": [3]}), "series"),
         (pd.Series([1.0]), "series"),
     ],
 )

@@ -114,6 +114,10 @@ def test_missing_values_everywhere_are_no_obstacle(encoder):
 
 
 def test_what_does_not_fit_is_refused():
+    values = waves()
+    values[320:] = np.nan
+    with pytest.raises(StructmaeError, match="test part"):
+        run(Encoder(), values)
     with pytest.raises(UsageError, match="classification"):
         check(samples(waves(), [200, 200], [0, 1], split={"train": [0, 1]}), RECIPE)
     with pytest.raises(StructmaeError, match="too few"):

@@ -1,0 +1,1 @@
+"""Tasks with labels: for each, where its training batches come from, its head, its score and its predictions."""

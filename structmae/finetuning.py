@@ -1,0 +1,230 @@
+"""From a pre-trained run to one that is fine-tuned on a task: its encoder and a head, in a folder of its own."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from structmae import registry
+from structmae.checkpoint import Checkpoint, claim, load_weights, save_weights, write_json
+from structmae.errors import StructmaeError, UsageError
+from structmae.nn.build import build_encoder
+from structmae.nn.task import TaskModel
+from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
+from structmae.recipe import Recipe, resolve
+from structmae.run import Run, describe_data, load, read_config, summary
+from structmae.train import Interrupted, Position, fit
+
+INITIAL = "random_init.safetensors"
+
+
+def finetune(
+    run: Run | str | os.PathLike[str],
+    task: str | None = None,
+    *,
+    data: Any = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    evaluate: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: bool = True,
+    note: Callable[[str], None] | None = None,
+) -> "TunedRun":
+    """Train a head on a pre-trained encoder, then both; the epoch that counts is chosen on validation.
+
+    run: a pre-trained run or its folder. task: node_classification, graph_classification, forecasting or
+    classification; without it the first that the data allows. data: the run's own without it. settings: options
+    `finetune.*`, and `train.seed` (which `seed` is short for) of head, dropout and order. evaluate: train the same from
+    random initialisation too, and score both, into `run.result`. The rest is as in `pretrain`.
+
+    Raises UsageError for tasks and options that do not exist, StructmaeError for data or folders that can't be used,
+    Interrupted (with the state saved in `out`) after SIGINT.
+    """
+    say = note or (lambda text: None)
+    base = run if isinstance(run, Run) else load(run)
+    if isinstance(base, TunedRun):
+        raise UsageError(f"{base.folder or 'this run'} is fine-tuned already: give the pre-trained run it was made of")
+    recipe = _settle(base.recipe, dict(settings or {}), seed)
+    found = base.data(data)
+    name = task or base.modality.tasks(found)[0]
+    part = _part(name)
+    registry.get("task", name).check(found, recipe)
+    folder = None if out in (None, "auto") else Path(out)
+    exists = folder is not None and (folder.exists() or folder.is_symlink())
+    if resume and folder is None:
+        raise UsageError("--resume needs the folder to go on with: give --out DIR")
+    if exists and not resume:
+        raise StructmaeError(f"--out {folder} exists: choose another folder, or go on with it by --resume")
+    about = {"name": name, **part.shape(found, recipe)}
+    config = {
+        **base.config,
+        "recipe": {key: value for key, value in recipe.describe().items() if key in base.config["recipe"]},
+        "data": {**base.config["data"], **describe_data(found)},
+        "task": about,
+        "device": device_of(device).type,
+        "threads": threads or torch.get_num_threads(),
+    }
+    model = build_task(recipe, base.encoder.tokenizer, about)
+    model.encoder.load_state_dict(base.encoder.state_dict())
+    tuned = TunedRun(recipe, model, config, found)
+    part.parts(tuned.source(found), found, recipe)  # what can't be split is refused before the work
+    if exists and folder is not None:
+        _same(folder, config)
+        if (folder / "result.json").exists():
+            say("this run has finished: its result")
+            done = load(folder)
+            assert isinstance(done, TunedRun)
+            return done
+    elif out == "auto":
+        folder = new_folder(found.name, f"{recipe.name}-{name}", recipe.train.seed)
+    if folder is not None and not exists:
+        claim(folder, lambda made: write_json(made / "config.json", config))
+    tuned.folder = folder
+    say(f"data: {tuned.modality.describe(found, base.encoder.tokenizer)}")
+    with thread_limit(config["threads"]):
+        try:
+            position = tuned.train_arm(tuned.model, folder, progress)
+            tuned.result = summary(tuned, position, peak_memory(torch.device(config["device"])))
+            tuned.result |= {"task": name, "best_epoch": position.best_epoch, "validation": position.validation}
+            if folder is not None:
+                save_weights(folder / "model.safetensors", tuned.model)
+            if evaluate:
+                tuned.evaluate(progress=say)
+        except Interrupted as error:
+            raise Interrupted(f"{error}: go on with the same command and --out {folder} --resume") from None
+    if folder is not None:
+        write_json(folder / "result.json", tuned.result)
+        for state in (folder / "resume.pt", folder / "random_init" / "resume.pt"):
+            state.unlink(missing_ok=True)
+    return tuned
+
+
+class TunedRun(Run):
+    """A run whose model is an encoder with a head for `config["task"]`: what `Run` has, and `predict`."""
+
+    model: Any  # TaskModel
+
+    @property
+    def task(self) -> str:
+        return str(self.config["task"]["name"])
+
+    def train_arm(self, model: TaskModel, folder: Path | None, progress: bool = True) -> Position:
+        """Fine-tune `model` in place on the run's data, by way of `folder`'s resume state."""
+        data, part, device = self.data(), _part(self.task), torch.device(self.config["device"])
+        model.to(device)
+        source = self.source(data)
+        sources, _ = part.parts(source, data, self.recipe)
+        checkpoint = None if folder is None else Checkpoint(folder)
+        if checkpoint is None or not checkpoint.state.exists():
+            part.prepare(model, source, self.recipe)
+        return fit(
+            model,
+            sources["train"],
+            _training(self.recipe),
+            device=device,
+            checkpoint=checkpoint,
+            progress=progress,
+            validate=lambda: float(part.validation(model, sources["validation"])),
+        )
+
+    def initial_model(self) -> TaskModel:
+        """The same model, fine-tuned alike from the encoder's weights before pre-training. It is trained when first
+        asked for, and kept in the run's folder."""
+        model = build_task(self.recipe, self.encoder.tokenizer, self.config["task"])
+        model.encoder.load_state_dict(self.initial_encoder().state_dict())
+        weights = None if self.folder is None else self.folder / INITIAL
+        if weights is not None and weights.exists():
+            load_weights(weights, model)
+            return model.to(self.device).eval()
+        beside = None if self.folder is None else self.folder / "random_init"
+        if beside is not None:
+            beside.mkdir(exist_ok=True)
+        self.train_arm(model, beside)
+        if weights is not None:
+            save_weights(weights, model)
+        return model
+
+    def evaluate(self, data: Any = None, *, task: str | None = None, **options: Any) -> dict[str, Any]:
+        """Test scores of the fine-tuned model beside the same fine-tuned from random initialisation."""
+        if task not in (None, self.task):
+            raise UsageError(f"this run was fine-tuned for {self.task}: --task {task} is scored on the pre-trained run")
+        found, say = self.data(data), options.get("progress") or (lambda text: None)
+        say("fine-tuning the same from random initialisation" if data is None else f"scoring on {found.name}")
+        arms = {"pretrained": self.model, "random_init": self.initial_model()}
+        part = _part(self.task)
+        scored: dict[str, Any] = part.evaluation(arms, self.source(found), found, self.recipe, self.task)
+        if data is None and self.result:
+            self.result["evaluation"] = scored
+        return scored
+
+    def predict(self, data: Any = None) -> Any:
+        """A DataFrame with a row for each node, graph or recording: `id`, `label`, and the share of each class."""
+        found = self.data(data)
+        return _part(self.task).predict(self.model, self.source(found), found, self.config["task"])
+
+
+def build_task(recipe: Recipe, tokenizer: Any, about: Mapping[str, Any]) -> TaskModel:
+    """Encoder and head at their initial weights, which `train.seed` settles."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        encoder = build_encoder(recipe, tokenizer)
+        return TaskModel(recipe, encoder, _part(about["name"]).head(encoder, None, dict(about), recipe))
+
+
+def _part(task: str) -> Any:
+    """What knows the task. Raises UsageError for one that can't be fine-tuned."""
+    registry.check("task", task)
+    if task not in registry.names("finetune"):
+        raise UsageError(f"{task} has no head to fine-tune: there are {', '.join(registry.names('finetune'))}")
+    return registry.get("finetune", task)
+
+
+def _settle(recipe: Recipe, settings: dict[str, Any], seed: int | None) -> Recipe:
+    """The run's recipe with other options of fine-tuning."""
+    for key in settings:
+        if not key.startswith("finetune.") and key not in ("train.seed", "train.save_every"):
+            raise UsageError(f"--set {key}: the encoder is there already; only finetune.* and train.seed can be set")
+    if seed is not None and settings.setdefault("train.seed", seed) not in (seed, str(seed)):
+        raise UsageError(f"seed {seed} and train.seed={settings['train.seed']} disagree: give one of them")
+    settled = resolve(recipe, settings)
+    if settled.finetune.head_epochs + settled.finetune.epochs == 0:
+        raise UsageError("finetune.head_epochs=0 and finetune.epochs=0: nothing would be trained; raise one of them")
+    return settled
+
+
+def _training(recipe: Recipe) -> Recipe:
+    """The recipe as the training loop reads it: its options of fine-tuning as those of training."""
+    options = recipe.finetune
+    train = replace(
+        recipe.train,
+        epochs=options.head_epochs + options.epochs,
+        batch_size=options.batch_size,
+        items=options.items,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        schedule="cosine",
+        warmup=0,
+        clip=0.0,
+    )
+    return replace(
+        recipe, train=train, heads={}, mask=replace(recipe.mask, ratio=options.mask_ratio, edge_ratio=0.0,
+        curriculum="none"),
+    )  # fmt: skip
+
+
+def _same(folder: Path, config: dict[str, Any]) -> None:
+    """Raises StructmaeError where the run in `folder` is another one."""
+    stored = read_config(folder)
+    if "task" not in stored:
+        raise StructmaeError(f"{folder} is a pre-trained run, not one that is fine-tuned: choose another --out")
+    differ = [key for key in ("recipe", "task", "data", "device", "threads") if stored[key] != config[key]]
+    if differ:
+        raise StructmaeError(
+            f"{folder} cannot go on with other options: {', '.join(differ)} differ. Leave them out, or start a new run"
+        )
