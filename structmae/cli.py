@@ -11,82 +11,13 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from structmae import __version__
+from structmae.cli_parser import Parser, parser, positive
+from structmae.cli_tables import table
 from structmae.errors import StructmaeError, UsageError
 
-
-class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line and a pointer."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def parser() -> Parser:
-    """All commands and options."""
-    top = Parser(
-        prog="structmae", description="Masked-autoencoder pre-training on structured data.", allow_abbrev=False
-    )
-    top.add_argument("--version", action="version", version=f"structmae {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
-        made.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-        return made
-
-    def own_parts(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py", help=_IMPORT)
-
-    pretrain = command("pretrain", "pre-train an encoder and say what it is worth")
-    pretrain.add_argument(
-        "--data", metavar="NAME|PATH", help="a data set, an edge table, a folder or a .pt file (citations)"
-    )
-    pretrain.add_argument("--nodes", metavar="PATH", help="the node table that goes with an edge table")
-    pretrain.add_argument(
-        "--kind", choices=["graph", "series"], help="of a table whose columns do not tell (series: a later version)"
-    )
-    pretrain.add_argument(
-        "--recipe", metavar="NAME|FILE.toml", help="a name of `structmae recipes`, or a file (graphmae)"
-    )
-    pretrain.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="an option of the recipe"
-    )
-    own_parts(pretrain)
-    pretrain.add_argument("--out", metavar="DIR", help="a new folder for the run (runs/DATA-RECIPE-SEED)")
-    pretrain.add_argument("--seed", type=int, metavar="N", help="short for --set train.seed=N")
-    pretrain.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    pretrain.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    pretrain.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
-    pretrain.add_argument("--no-eval", action="store_true", help="stop after training")
-
-    evaluate = command("evaluate", "score the encoder of a run")
-    evaluate.add_argument("run", metavar="RUN", help="a run's folder")
-    evaluate.add_argument("--data", metavar="NAME|PATH", help="other data than the run's own")
-    evaluate.add_argument(
-        "--task", metavar="TASK", help="node_classification or graph_classification (as the labels are)"
-    )
-    own_parts(evaluate)
-
-    embed = command("embed", "write the encoder's vectors to a file")
-    embed.add_argument("run", metavar="RUN", help="a run's folder")
-    embed.add_argument("--data", metavar="NAME|PATH", help="other data than the run's own")
-    embed.add_argument("--out", metavar="FILE", required=True, help="a .parquet, .npy or .csv file")
-    own_parts(embed)
-
-    recipes = command("recipes", "list the recipes, or show one as TOML that --recipe takes back")
-    recipes.add_argument("name", metavar="NAME", nargs="?")
-    own_parts(recipes)
-
-    data = command("data", "list the data sets, or describe one")
-    data.add_argument("name", metavar="NAME", nargs="?")
-    return top
-
-
-_IMPORT = "run a file that registers parts of your own"
+__all__ = ["Parser", "main", "parser", "positive", "read_settings"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,30 +62,101 @@ def _pretrain(args: argparse.Namespace) -> None:
         threads=args.threads,
         note=_note,
     )
-    if args.json:
+    _trained(run, args.json)
+
+
+def _finetune(args: argparse.Namespace) -> None:
+    from structmae.finetuning import finetune
+    from structmae.run import load
+
+    run = finetune(
+        load(args.run),
+        args.task,
+        data=args.data,
+        settings=read_settings(args.settings),
+        seed=args.seed,
+        out="auto" if args.out is None and not args.resume else args.out,
+        resume=args.resume,
+        evaluate=not args.no_eval,
+        device=args.device,
+        threads=args.threads,
+        note=_note,
+    )
+    _trained(run, args.json)
+
+
+def _trained(run: Any, as_json: bool) -> None:
+    """The result of a run, which has been saved."""
+    evaluation = run.result["evaluation"]
+    _notes(evaluation)
+    if as_json:
         print(json.dumps(run.result))
         return
-    print(_table(run.result["evaluation"]) if run.result["evaluation"] else "no evaluation")
+    print(table(evaluation) if evaluation else "no evaluation")
     print(f"{run.result['epochs']} epochs in {run.result['seconds']:.1f} s, saved in {run.folder}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from structmae.run import load
 
-    evaluation = load(args.run).evaluate(args.data, task=args.task)
-    print(json.dumps(evaluation) if args.json else _table(evaluation))
+    options: dict[str, Any] = {}
+    task = args.task
+    if args.horizons:
+        task = task or "forecasting"
+        if task != "forecasting":
+            raise UsageError(f"--horizon is of the task forecasting, not of {task}: leave it out")
+        options["horizons"] = args.horizons
+    run = load(args.run)
+    if run.recipe.modality == "series":
+        options["progress"] = _note
+    elif args.horizons:
+        raise UsageError("--horizon is of series, and this run is of graphs: leave it out")
+    evaluation = run.evaluate(args.data, task=task, **options)
+    _notes(evaluation)
+    print(json.dumps(evaluation) if args.json else table(evaluation))
+
+
+def _forecast(args: argparse.Namespace) -> None:
+    from structmae.export import TABLES, check_suffix, write_table
+    from structmae.run import load
+
+    path = check_suffix(Path(args.out), TABLES)
+    made = load(args.run).forecast(args.data, args.horizon, note=_note)
+    head, horizon = made.attrs["head"], made.attrs["horizon"]
+    made.attrs = {}
+    write_table(path, made)
+    about = {"out": str(path), "rows": len(made), "horizon": horizon, "head": head}
+    print(json.dumps(about) if args.json else f"{horizon} rows ahead, {len(made)} lines in {path}")
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from structmae.export import TABLES, check_suffix, write_table
+    from structmae.run import load
+
+    path = check_suffix(Path(args.out), TABLES)
+    run: Any = load(args.run)
+    if not hasattr(run, "predict"):
+        raise UsageError(
+            f"{args.run} is pre-trained only, and knows no classes: structmae finetune {args.run} comes first"
+        )
+    made = run.predict(args.data)
+    write_table(path, made)
+    print(json.dumps({"out": str(path), "rows": len(made)}) if args.json else f"{len(made)} rows in {path}")
 
 
 def _embed(args: argparse.Namespace) -> None:
-    from structmae.export import check_suffix, write_vectors
+    from structmae.export import check_suffix, series_columns, write_vectors
     from structmae.run import load
 
     path = check_suffix(Path(args.out))
     run = load(args.run)
     data = run.data(args.data)
     vectors = run.embed(data)
-    whole = run.recipe.encoder.pool == "none"
-    write_vectors(path, vectors, getattr(data, "ids", None) if whole else None)
+    if run.recipe.modality == "series":
+        write_vectors(path, vectors, columns=series_columns(run.encoder, run.source(data)))
+    else:
+        whole = run.recipe.encoder.pool == "none"
+        write_vectors(path, vectors, getattr(data, "ids", None) if whole else None)
     rows, width = vectors.shape
     print(json.dumps({"out": str(path), "rows": rows, "width": width}) if args.json else f"{rows} x {width} in {path}")
 
@@ -196,7 +198,7 @@ def _data(args: argparse.Namespace) -> None:
             return
         for each in about:
             print(f"{each['name']:14s} {each['kind']:7s} {each['where'] or 'not here':38s} {each['title']}")
-        _note("any other TU data set goes by its name, files of your own by their path; series are for a later version")
+        _note("any other TU data set goes by its name, files of your own by their path")
         return
     about_one = describe(args.name)
     if args.json:
@@ -207,33 +209,16 @@ def _data(args: argparse.Namespace) -> None:
             print(f"{key:11s} {_one_line(value) if isinstance(value, dict) else value}")
 
 
-_COMMANDS = {"pretrain": _pretrain, "evaluate": _evaluate, "embed": _embed, "recipes": _recipes, "data": _data}
-
-
-def _table(evaluation: dict[str, Any]) -> str:
-    """The evaluation for a person: one line an arm."""
-    rows = evaluation["rows"]
-    scored = f"{rows[0]['n']} scored; {evaluation['split_source']}"
-    lines = [f"{evaluation['task']}, {evaluation['metric']} on {evaluation['split']} ({scored})"]
-    for row in rows:
-        spread = "" if row["std"] is None else f" +- {row['std']:.4f} over folds"
-        lines.append(f"  {row['features'].replace('_', ' '):20s} {row['value']:.4f}{spread}")
-    values = {row["features"]: row["value"] for row in rows}
-    if evaluation["task"] == "node_classification":
-        probes = {(row["probe"]["lr"], row["probe"]["weight_decay"]) for row in rows}
-        lines.append(
-            "probe: lr and weight decay of each arm chosen on validation"
-            if len(probes) > 1
-            else "probe: lr {}, weight decay {} for every arm; --set probe.search=true tunes each".format(*probes.pop())
-        )
-    better = [
-        name.replace("_", " ")
-        for name, value in values.items()
-        if name != "pretrained" and value > values["pretrained"]
-    ]
-    if better:
-        lines.append(f"the pre-trained encoder is behind {' and '.join(better)} here")
-    return "\n".join(lines)
+_COMMANDS = {
+    "pretrain": _pretrain,
+    "evaluate": _evaluate,
+    "finetune": _finetune,
+    "forecast": _forecast,
+    "predict": _predict,
+    "embed": _embed,
+    "recipes": _recipes,
+    "data": _data,
+}
 
 
 def read_settings(pairs: list[str]) -> dict[str, str]:
@@ -247,14 +232,6 @@ def read_settings(pairs: list[str]) -> dict[str, str]:
             raise UsageError(f"--set {key} is given twice, as {settings[key]} and {value}: give it once")
         settings[key] = value
     return settings
-
-
-def positive(text: str) -> int:
-    """A count, as argparse reads one."""
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return value
 
 
 def _import(path: Path) -> None:
@@ -273,6 +250,12 @@ def _import(path: Path) -> None:
         line = inside[-1].lineno if inside else getattr(error, "lineno", None)
         reason = " ".join(str(error).split())
         raise StructmaeError(f"--import {path}, line {line}: {type(error).__name__}: {reason}") from None
+
+
+def _notes(evaluation: Any) -> None:
+    """What an evaluation remarks on, to stderr."""
+    for text in (evaluation or {}).get("notes", []):
+        _note(text)
 
 
 def _note(text: str) -> None:

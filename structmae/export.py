@@ -1,42 +1,95 @@
-"""Vectors to a file: Parquet, NumPy or CSV, by suffix."""
+"""Vectors and tables to a file: Parquet, NumPy or CSV, by suffix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from structmae.checkpoint import replacing
 from structmae.errors import StructmaeError, UsageError
 
 SUFFIXES = (".parquet", ".npy", ".csv")
+TABLES = (".parquet", ".csv")
 
 
-def check_suffix(path: Path) -> Path:
-    """`path`, if it is one that `write_vectors` can write. Raises before any work is done for it."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {path}: the suffix says the format; it must be {', '.join(SUFFIXES)}")
+def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """`path`, if it is one that can be written. Raises before any work is done for it."""
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"--out {path}: the suffix says the format; it must be {', '.join(suffixes)}")
     if not path.parent.is_dir() or path.is_dir():
         raise StructmaeError(f"--out {path} cannot be written: {path.parent} is not a folder, or {path} is one")
     return path
 
 
-def write_vectors(path: Path, vectors: Tensor, ids: Sequence[str | int] | None = None) -> None:
-    """(rows, width) to `path`: `.npy` the array alone, the others a column `id` (the row's number without `ids`) and
-    columns e0, e1, ... Raises StructmaeError where the file can't be written."""
+def write_vectors(
+    path: Path,
+    vectors: Tensor,
+    ids: Sequence[str | int] | None = None,
+    columns: Mapping[str, Sequence[Any] | pd.Index] | None = None,
+) -> None:
+    """(rows, width) to `path`: `.npy` the array alone, the others a column `id` (the row's number without `ids`), or
+    the `columns` in its place, and columns e0, e1, ... Raises StructmaeError where the file can't be written."""
     array = vectors.numpy()
+    if path.suffix.lower() == ".npy":
+        with _beside(path) as beside, beside.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        return
+    table = pd.DataFrame(array, columns=[f"e{column}" for column in range(array.shape[1])])
+    first = columns or {"id": list(range(len(array))) if ids is None else list(ids)}
+    for place, (name, cells) in enumerate(first.items()):
+        table.insert(place, name, cells)
+    write_table(path, table)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """`table` to `path`, .csv or .parquet; its index too, unless it numbers the rows. Raises StructmaeError where the
+    file can't be written."""
+    numbered = isinstance(table.index, pd.RangeIndex)
+    with _beside(path) as beside:
+        if path.suffix.lower() == ".csv":
+            table.to_csv(beside, index=not numbered)
+        else:
+            table.to_parquet(beside, index=not numbered)
+
+
+def series_columns(encoder: Any, source: Any) -> dict[str, pd.Index]:
+    """What each row of `Run.embed` of series is about, in its order.
+
+    `id`: the recording's number, or of a table the stamp (or number) of the window's first row; windows lie side by
+    side, the last one ends with the data. Where there is a vector a token also `channel` (unless channels are mixed)
+    and `position`: the token's place in its window, of a spectrogram by frequency, then time.
+    """
+    series = source.series
+    starts = torch.cat([part.set_id[:: part.members].cpu() for part in _segments(source)]).numpy()
+    if series.level == "sample":
+        names = pd.Index(np.searchsorted(series.ptr, starts, side="right") - 1)
+    else:
+        names = pd.Index(starts) if series.stamps is None else series.stamps[starts]
+    if encoder.pool != "none":
+        return {"id": names}
+    size, channels = encoder.size, pd.Index(series.channels)
+    each = 1 if encoder.mixed else len(channels)
+    columns = {"id": names.repeat(each * size)}
+    if not encoder.mixed:
+        columns["channel"] = channels.repeat(size).take(np.tile(np.arange(each * size), len(starts)))
+    return {**columns, "position": pd.Index(np.tile(np.arange(size), each * len(starts)))}
+
+
+def _segments(source: Any) -> Iterator[Any]:
+    for tokens in source.sweep():
+        yield tokens["segment"]
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place once it is whole."""
     try:
         with replacing(path) as beside:
-            if path.suffix.lower() == ".npy":
-                with beside.open("wb") as file:
-                    np.save(file, array, allow_pickle=False)
-                return
-            table = pd.DataFrame(array, columns=[f"e{column}" for column in range(array.shape[1])])
-            table.insert(0, "id", list(range(len(array))) if ids is None else list(ids))
-            if path.suffix.lower() == ".csv":
-                table.to_csv(beside, index=False)
-            else:
-                table.to_parquet(beside, index=False)
+            yield beside
     except OSError as error:
         raise StructmaeError(f"--out {path} cannot be written: {error.strerror or error}") from None

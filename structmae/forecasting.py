@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
-from structmae.data.series import Floats, Series
+from structmae.data.series import Series
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.forecasting import fit_head
 
@@ -22,9 +23,9 @@ def forecast(run: "Run", data: Any = None, horizon: int | None = None, *, note: 
     """The `horizon` rows after the end of `data` (the run's own without it), laid out as the table is.
 
     What is read is the last window of rows; where there are fewer, the rows before them count as not observed. The head
-    is the trained one of a run that was fine-tuned for forecasting, else a ridge: fitted on the training rows of `data`,
-    its penalty chosen on the validation rows, or where those are too few on the run's own data. `attrs["head"]` says
-    which, `attrs["notes"]` has remarks, `attrs["schema"]` the layout.
+    is the trained one of a run that was fine-tuned for forecasting, else a ridge: fitted on the training rows of
+    `data`, its penalty chosen on the validation rows, or where those are too few on the run's own data.
+    `attrs` says which ("head"), and has "horizon", "notes" (remarks) and "schema" (the layout).
 
     A wide table gives a wide one, with its column of stamps or its index, a long one its columns of ids, stamps and
     values. Stamps go on by the step of the series (business days, month ends too); rows without stamps by their number.
@@ -52,7 +53,7 @@ def forecast(run: "Run", data: Any = None, horizon: int | None = None, *, note: 
         if note is not None:
             note(text)
 
-    series: Series = run.data(data)
+    series: Any = run.data(data)
     if series.level != "panel":
         raise UsageError(f"forecast: {series.name} is a set of recordings, which have no common clock: give one table")
     wanted = horizon or _usual(run, series)
@@ -61,7 +62,7 @@ def forecast(run: "Run", data: Any = None, horizon: int | None = None, *, note: 
         note(f"head: {about}")
     for remark in series.notes if data is not None else ():
         say(remark)
-    source = run.source(series)
+    source: Any = run.source(series)
     start = torch.tensor([series.num_rows - source.context])
     if int(start) < 0:
         say(f"{series.num_rows} rows, and a window has {source.context}: those before them count as not observed")
@@ -76,9 +77,9 @@ def forecast(run: "Run", data: Any = None, horizon: int | None = None, *, note: 
             say(f"channel '{name}' is never observed: its forecast is NaN")
         else:
             say(f"channel '{name}' has no value in the last {source.context} rows: its forecast has nothing to go by")
-    table = lay_out(series, values)
+    table = lay_out(series, values.astype(np.float32))
     schema = series.schema if series.written is None else series.written.schema
-    table.attrs = {"head": about, "notes": notes, "schema": schema.to_json()}
+    table.attrs = {"head": about, "horizon": wanted, "notes": notes, "schema": schema.to_json()}
     return table
 
 
@@ -125,7 +126,7 @@ def _head(run: "Run", data: Any, series: Series, horizon: int, say: Note) -> tup
     return head, f"a ridge on the frozen encoder, fitted on the training rows of the run's own data, {own.name}"
 
 
-def lay_out(series: Series, values: Floats) -> pd.DataFrame:
+def lay_out(series: Series, values: NDArray[np.float32]) -> pd.DataFrame:
     """Values (H, C) after the end of a panel as a table like the one that it was read from; of an array a column a
     channel and row numbers."""
     stamps = series.following(len(values))
@@ -153,22 +154,21 @@ def lay_out(series: Series, values: Floats) -> pd.DataFrame:
             table.index = stamps
         else:
             table.insert(0, time, stamps)
-    names = list(like.index.names)
-    aside: list[Any] = []  # the columns that were the index
+    order = [name for name in column if name in table.columns]
+    table = table[[*(name for name in table.columns if name not in order), *order]]
+    aside = [name for name in (schema.id, time) if name is not None and name not in column]  # they were the index
     if isinstance(like.index, pd.MultiIndex):
-        aside = [str(name) for name in like.reset_index().columns[: len(names)]]
-    elif time is not None and time not in column:
-        aside = [time]
-    order = [str(name) for name in like.columns if str(name) in table.columns and str(name) not in aside]
-    rest = [name for name in table.columns if name not in order and name not in aside]
-    if any(name not in table.columns for name in aside):
-        aside, rest = [], [*[name for name in table.columns if name not in order and name not in rest], *rest]
-    table = table[[*rest, *order, *aside]].rename(columns=column)
-    return table.set_index(aside).rename_axis(names) if aside else table
+        levels = dict(zip(map(str, like.reset_index().columns), like.index.names, strict=False))
+        aside.sort(key=list(levels).index)
+        named = [levels[name] for name in aside]
+    else:
+        named = [like.index.name]
+    table = table.set_index(aside).rename_axis(named) if aside else table
+    return table.rename(columns=column)
 
 
 def _as(stamps: pd.Index, kind: Any) -> pd.Index:
     """Stamps as the table has them: periods where it has periods, numbers as an index of values."""
     if isinstance(kind, pd.PeriodDtype) and isinstance(stamps, pd.DatetimeIndex):
-        return stamps.to_period(kind.freq)
+        return stamps.to_period(kind.freq.freqstr)
     return pd.Index(stamps.to_numpy()) if isinstance(stamps, pd.RangeIndex) else stamps

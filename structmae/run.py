@@ -3,11 +3,12 @@
 import html
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -68,7 +69,8 @@ class Run:
 
     def embed(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Tensor:
         """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where it pools, on the CPU. Of
-        series: a vector a token, or one a window (of a long table windows side by side) where it pools."""
+        series: a vector a token, or one a window (of a long table windows side by side) where it pools; which is which
+        says `structmae.export.series_columns`."""
         return embed(self.encoder, self.source(self.data(data, nodes)))
 
     def evaluate(self, data: Any = None, *, task: str | None = None, **options: Any) -> dict[str, Any]:
@@ -88,6 +90,31 @@ class Run:
         if data is None and self.result:
             self.result["evaluation"] = scored
         return scored
+
+    def forecast(
+        self, data: Any = None, horizon: int | None = None, *, note: Callable[[str], None] | None = None
+    ) -> pd.DataFrame:
+        """The rows after the end of a table of series, laid out as it is: see `structmae.forecasting.forecast`."""
+        from structmae.forecasting import forecast
+
+        return forecast(self, data, horizon, note=note)
+
+    def plot_forecast(
+        self, data: Any = None, horizon: int | None = None, *, channels: Any = None, ax: Any = None
+    ) -> Any:
+        """A picture of `forecast`, after the last rows of the data: see `structmae.report.plot_forecast`."""
+        from structmae.report import plot_forecast
+
+        return plot_forecast(self.data(data), self.forecast(data, horizon), channels=channels, ax=ax)
+
+    def plot_reconstruction(
+        self, data: Any = None, *, start: int | None = None, channel: int | str = 0, ax: Any = None
+    ) -> Any:
+        """A picture of one window of series, of what is hidden in it and how it is rebuilt: see
+        `structmae.report.plot_reconstruction`."""
+        from structmae.report import plot_reconstruction
+
+        return plot_reconstruction(self, data, start=start, channel=channel, ax=ax)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the run to a new folder, which `structmae.load` and the command line take. Raises StructmaeError where

@@ -7,7 +7,7 @@ import torch
 
 from structmae.data.series import Series, SeriesSchema
 from structmae.data.series_loading import load_series
-from structmae.errors import UsageError
+from structmae.errors import StructmaeError, UsageError
 from structmae.nn.base import Encoder
 from structmae.nn.series import SeriesEncoder
 from structmae.recipe import DataOptions, Recipe
@@ -30,7 +30,15 @@ def load_like(data: Any, options: DataOptions, schema: Mapping[str, Any], encode
     asked = {name: getattr(options, name) for name in _OPTIONS}
     if not isinstance(encoder, SeriesEncoder) or encoder.mixed:
         return load_series(data, schema=known, **asked)
-    found = load_series(data, **asked)
+    try:
+        found = load_series(data, **asked)
+    except UsageError:
+        raise
+    except StructmaeError as refused:  # the model's own channels may have few rows, or lack values: it has their scale
+        try:
+            return load_series(data, schema=known, **asked)
+        except StructmaeError:
+            raise refused from None
     same = set(found.channels) == set(known.channels) and found.channels != known.channels
     return load_series(data, schema=known, **asked) if same else found
 

@@ -10,12 +10,17 @@ import structmae
 from structmae import masking, resolve
 from structmae.errors import StructmaeError, UsageError
 from structmae.masking import Spec, draw, layout, to_torch
-from structmae.model import Batch, Encoded, encode
+from structmae.model import Batch
+from structmae.nn.base import Encoded
 from structmae.run import build
 from structmae.tokens.graph import GraphSource, NodeTokenizer
 from structmae.train import Planner
 
 BASE = {"encoder.hidden": 8, "encoder.heads": 2}
+
+
+def read(model, tokens, plans):
+    return model.encoder.read(tokens, plans, dict(model.tokens.items()))
 
 
 def parts(graphs, **settings):
@@ -33,7 +38,7 @@ def test_hidden_content_cannot_reach_the_encoder(karate, visit):
     changed[plans["node"].hidden] = torch.randn(len(plans["node"].hidden), changed.shape[1])
     with torch.no_grad():
         latents = [
-            encode(model.encoder, {"node": replace(tokens["node"], values=values)}, plans, model.tokens).latent["node"]
+            read(model, {"node": replace(tokens["node"], values=values)}, plans).latent["node"]
             for values in (tokens["node"].values, changed)
         ]
     assert torch.equal(*latents)
@@ -116,7 +121,7 @@ def test_the_decoder_is_not_given_what_is_remasked(karate, remask):
             one, two = (decoder({"node": z}, tokens, {"node": None}, every, at) for z in (latent, other))
             assert torch.equal(one, two) == (at is not None)
         losses = model(Batch(tokens, {"node": plan}, again))
-        seen = encode(model.encoder, tokens, {"node": plan}, model.tokens)
+        seen = read(model, tokens, {"node": plan})
         singly = [model.heads["features"](seen, plan.scored, [at]) for at in places]
         torch.testing.assert_close(losses.total, torch.stack(singly).mean())
 
@@ -139,7 +144,7 @@ def test_hidden_edge_attributes_reach_neither_encoder_nor_decoder(molecules, vis
         node = replace(tokens["node"], relations={"edges": edges})
         given_tokens = {"node": node, "edge": replace(tokens["edge"], values=values)}
         with torch.no_grad():
-            encoded = encode(model.encoder, given_tokens, plans, model.tokens)
+            encoded = read(model, given_tokens, plans)
             rebuilt = model.rebuild(Batch(given_tokens, plans))
             outs.append([encoded.latent["node"], rebuilt["features"], rebuilt["edges"]])
     assert all(torch.equal(one, two) for one, two in zip(*outs, strict=True))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from structmae import registry
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import Override, Recipe, changes, data_options, from_tree, resolve
 
@@ -156,3 +157,89 @@ def test_a_curriculum_that_moves_nothing_is_refused():
     with pytest.raises(UsageError, match=r"set mask\.ratio_first"):
         resolve("graphmae", {"mask.curriculum": "linear", "mask.ratio": 0.5})
     assert resolve("graphmae", {"mask.curriculum": "linear", "mask.ratio_first": 0.2}).mask.ratio_first == 0.2
+
+
+SERIES = ("patchtst", "tsformer", "spans", "spectrogram")
+
+
+@pytest.mark.parametrize("name", SERIES)
+@given(
+    ratio=st.floats(0.01, 1), context=st.integers(4, 5000), data=st.sampled_from([None, "lorenz96", "japanesevowels"]),
+    level=st.sampled_from(["panel", "sample"]), size=st.sampled_from(["tiny", "published"]),
+)  # fmt: skip
+def test_toml_and_config_give_a_recipe_of_series_back(tmp_path_factory, name, ratio, context, data, level, size):
+    settings = {"mask.ratio": ratio, "tokens.context": context, "data.time": "ds", "size": size}
+    recipe = resolve(name, settings, data=data, level=level)
+    file = tmp_path_factory.getbasetemp() / "series.toml"
+    file.write_text(recipe.to_toml())
+    again = resolve(file, data="lorenz96", level="sample")
+    assert again.settings() == recipe.settings()
+    assert from_tree(recipe.describe()).settings() == recipe.settings()
+    assert (again.modality, recipe.data.time, recipe.size) == ("series", "ds", size)
+    assert changes(recipe, name, {**settings, "mask.ratio": str(ratio)}) == []
+
+
+@pytest.mark.parametrize("name", registry.names("recipe"))
+def test_every_built_in_recipe_holds_by_its_own_rules(name):
+    """At each size, on each data set and level that it names."""
+    recipe = registry.get("recipe", name)
+    assert recipe.name == name
+    assert recipe.summary
+    assert recipe.paper
+    levels = {"graph": ("node", "graph"), "series": ("panel", "sample")}[recipe.modality]
+    for size in ("published", *recipe.sizes):
+        for level in levels:
+            for data in (None, *(o.on for o in recipe.overrides if not o.on.startswith("level:"))):
+                assert resolve(name, {"size": size}, data=data, level=level).size == size
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "words"),
+    [
+        ("patchtst", "mask.edge_ratio", "did you mean mask.ratio"),
+        ("patchtst", "data.undirected", "unknown key 'data.undirected'"),
+        ("patchtst", "encoder.layer", "did you mean encoder.layers"),
+        ("patchtst", "heads.segments.layer", "did you mean heads.segments.layers"),
+        ("spans", "heads.segments.loss", "unknown key 'heads.segments.loss'"),
+        ("graphmae", "tokens.context", "unknown key 'tokens.context'"),
+        ("graphmae", "mask.group", "unknown key 'mask.group'"),
+        ("graphmae", "finetune.horizon", "unknown key 'finetune.horizon'"),
+    ],
+)
+def test_options_of_another_modality_are_unknown(recipe, key, words):
+    with pytest.raises(UsageError, match=words):
+        resolve(recipe, {key: "1"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "words"),
+    [
+        ("patchtst", {"tokens.normalize": "row"}, "set tokens.normalize=standard"),
+        ("patchtst", {"mask.strategy": "weighted"}, "set mask.weights=variance"),
+        ("spectrogram", {"tokens.spectrum": "1"}, "tokens.spectrum=1 must be an even number"),
+        ("spectrogram", {"tokens.spectrum": "7"}, "tokens.spectrum=7 must be an even number"),
+        ("patchtst", {"tokens.bands": "2"}, "tokens.bands=2 is for a spectrogram"),
+        ("patchtst", {"mask.group": "row"}, "mask.group=row is for a spectrogram"),
+        ("spans", {"mask.act": "token"}, "set mask.act=zero"),
+        ("spans", {"heads.points.remask": "random"}, "set heads.points.remask=none"),
+        ("patchtst", {"mask.act": "drop"}, "set heads.segments.layers=1"),
+        ("tsformer", {"heads.segments.layers": "0"}, "set heads.segments.layers=1"),
+        ("patchtst", {"heads.segments.of": "node"}, "a recipe of series has segment tokens"),
+        ("patchtst", {"encoder.heads": "3"}, "multiple of encoder.heads=3"),
+        ("patchtst", {"tokens.context": "3"}, "at least 4"),
+        ("graphmae", {"mask.act": "drop"}, "set mask.act=token or zero"),
+        ("graphmae", {"mask.scope": "set"}, "set mask.scope=item or batch"),
+        ("graphmae", {"heads.features.layers": "0"}, "has a layer or more"),
+        ("graphmae", {"heads.features.of": "segment"}, "a recipe of graph has node and edge tokens"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(recipe, settings, words):
+    with pytest.raises(UsageError, match=words) as error:
+        resolve(recipe, settings)
+    assert "\n" not in str(error.value)
+
+
+def test_what_goes_together_is_taken():
+    assert resolve("patchtst", {"mask.act": "drop", "heads.segments.layers": "1"}).mask.act == "drop"
+    assert resolve("patchtst", {"mask.strategy": "weighted", "mask.weights": "variance"}).mask.weights == "variance"
+    assert resolve("patchtst", {"tokens.spectrum": 8, "tokens.bands": 2, "mask.group": "row"}).tokens.bands == 2

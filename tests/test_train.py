@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structmae import masking, resolve, train
@@ -19,15 +19,15 @@ from structmae.train import Interrupted, _batches, fit
 CPU = torch.device("cpu")
 
 
-def ready(graphs, **settings):
+def ready(graphs, **changes):
     base = {"encoder.hidden": 8, "encoder.heads": 2, "train.epochs": 6, "train.batch_size": 4, "train.save_every": 2}
-    recipe = resolve("graphmae", {**base, **settings}, level=graphs.level)
+    recipe = resolve("graphmae", {**base, **changes}, level=graphs.level)
     tokenizer = NodeTokenizer.fit(graphs, recipe)
     return build(recipe, tokenizer), GraphSource(graphs, tokenizer), recipe
 
 
-def trained(graphs, folder=None, **settings):
-    model, source, recipe = ready(graphs, **settings)
+def trained(graphs, folder=None, **changes):
+    model, source, recipe = ready(graphs, **changes)
     checkpoint = None if folder is None else Checkpoint(folder)
     position = fit(model, source, recipe, device=CPU, checkpoint=checkpoint, progress=False)
     return model.state_dict(), position
@@ -113,10 +113,105 @@ def test_batches_hold_every_item_once(items, size, epoch):
     assert size == 1 or items == 1 or all(len(batch) > 1 for batch in batches)
 
 
+@given(items=st.integers(1, 60), some=st.integers(1, 70), size=st.integers(1, 20))
+def test_an_epoch_of_some_items_has_so_many_and_the_next_has_others(items, some, size):
+    options = resolve("graphmae", {"train.batch_size": size, "train.items": some}).train
+    epochs = [torch.cat(list(_batches(items, options, epoch))).tolist() for epoch in range(40)]
+    assert all(len(set(each)) == len(each) == min(some, items) for each in epochs)
+    if some < items:
+        assert any(set(each) != set(epochs[0]) for each in epochs)
+    if 4 * some >= items:  # an item is left out of 40 epochs once in 10,000 or less
+        assert set().union(*map(set, epochs)) == set(range(items))
+
+
 def test_the_schedule_is_a_half_cosine(karate, tmp_path):
     trained(karate, tmp_path, **{"train.lr": 0.5})
     rates = [json.loads(line)["lr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     np.testing.assert_allclose(rates, [0.25 * (1 + math.cos(math.pi * e / 6)) for e in range(6)])
+
+
+def test_the_rate_rises_over_the_warmup(karate, tmp_path):
+    trained(karate, tmp_path, **{"train.lr": 0.4, "train.warmup": 3, "train.schedule": "constant"})
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(rates, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+
+
+def test_gradients_are_cut_to_the_clip(karate, monkeypatch):
+    """To that norm, over all weights, in the same direction; smaller ones stay."""
+    norms = {}
+
+    def watched(clip):
+        found = norms.setdefault(clip, [])
+        real = torch.optim.Adam.step
+
+        def step(self, *args, **kwargs):
+            gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+            found.append((float(torch.cat([g.flatten() for g in gradients]).norm()), gradients[0].clone()))
+            return real(self, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.optim.Adam, "step", step)
+            return trained(karate, **{"train.clip": clip, "train.epochs": 2})[0]
+
+    free, wide, narrow = watched(0.0), watched(1e6), watched(1e-3)
+    assert same(free, wide)
+    assert not same(free, narrow)
+    assert norms[0.0][0][0] > 1e-3
+    assert norms[1e-3][0][0] == pytest.approx(1e-3, rel=1e-3)
+    shrunk = norms[0.0][0][1] * 1e-3 / norms[0.0][0][0]
+    torch.testing.assert_close(norms[1e-3][0][1], shrunk, rtol=1e-3, atol=1e-9)
+
+
+def validated(graphs, scores, folder=None):
+    """Trained, with these scores of the epochs: final weights, position, and the weights after each epoch."""
+    model, source, recipe = ready(graphs)
+    after, scores = [], iter(scores)
+
+    def validate():
+        after.append({name: value.clone() for name, value in model.state_dict().items()})
+        model.eval()  # as a score has it; training goes on all the same
+        return next(scores)
+
+    checkpoint = None if folder is None else Checkpoint(folder)
+    position = fit(model, source, recipe, device=CPU, checkpoint=checkpoint, progress=False, validate=validate)
+    assert not model.training
+    return model.state_dict(), position, after
+
+
+@given(scores=st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0]), min_size=6, max_size=6))
+@settings(max_examples=10)
+def test_the_weights_that_stay_are_those_of_the_best_epoch(molecules, scores):
+    """The first of equals; and the score has no part in training."""
+    state, position, after = validated(molecules, scores)
+    best = scores.index(min(scores))
+    assert (position.best_epoch, position.validation, position.epoch) == (best + 1, scores[best], 6)
+    assert same(after[best], state)
+    assert same(trained(molecules)[0], after[-1])
+
+
+@pytest.mark.parametrize("scores", [(3.0, 1.0, 2.0, 4.0, 1.0, 2.0), (3.0, 1.0, 2.0, 4.0, 0.5, 2.0)])
+def test_a_stopped_run_still_knows_its_best_epoch(molecules, tmp_path, monkeypatch, scores):
+    whole, position, _ = validated(molecules, scores)
+    real, calls = train._epoch, iter(range(9))
+
+    def dies(*args):
+        if next(calls) == 4:
+            raise RuntimeError("power cut")
+        return real(*args)
+
+    monkeypatch.setattr(train, "_epoch", dies)
+    with pytest.raises(RuntimeError, match="power cut"):
+        validated(molecules, scores, tmp_path)
+    monkeypatch.setattr(train, "_epoch", real)
+    state, resumed, _ = validated(molecules, scores[4:], tmp_path)
+    assert same(whole, state)
+    assert (resumed.best_epoch, resumed.validation) == (position.best_epoch, position.validation)
+    assert position.best_epoch == (2 if scores[4] == 1.0 else 5)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["validation"] for line in lines] == list(scores)
+    again, kept, after = validated(molecules, [], tmp_path)  # nothing is left to do, and the best weights come back
+    assert same(whole, again)
+    assert (kept.best_epoch, after) == (position.best_epoch, [])
 
 
 def test_nothing_to_hide_is_an_error():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from structmae.errors import StructmaeError, UsageError
 from structmae.nn.base import Decoder, Encoded, Encoder
 from structmae.nn.gnn import pooled
-from structmae.nn.transformer import Transformer
+from structmae.nn.transformer import Transformer, waves
 from structmae.recipe import EncoderOptions, HeadOptions, Recipe
 from structmae.tokens import TokenSet
 from structmae.tokens.series import SeriesTokenizer, normalized
@@ -33,7 +33,7 @@ class SeriesEncoder(Encoder):
         self.project = nn.Linear(width, options.hidden, bias=False)  # the positions are its bias
         self.missing = nn.Linear(width, options.hidden, bias=False)
         nn.init.zeros_(self.missing.weight)  # a missing value is the mean until training says more
-        self.position = nn.Parameter(torch.empty(self.size, options.hidden).uniform_(-0.02, 0.02))
+        self.position = nn.Parameter(waves(self.size, options.hidden))
         self.dropout = nn.Dropout(options.dropout)
         self.body = transformer(options.layers, options.hidden, options)
 
@@ -137,7 +137,7 @@ class SeriesDecoder(Decoder):
                 raise UsageError(f"heads.*.hidden={width} must be a multiple of encoder.heads={options.heads}")
             self.bridge = nn.Linear(encoder.width, width)
             self.token = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
-            self.position = nn.Parameter(torch.empty(encoder.size, width).uniform_(-0.02, 0.02))
+            self.position = nn.Parameter(waves(encoder.size, width))
             self.body = transformer(head.layers, width, options)
         self.out = nn.Linear(width, encoder.token_widths["segment"] * self.channels)
 

@@ -1,5 +1,7 @@
 """The transformer: self-attention over the tokens of each item, packed rows in and out."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -90,3 +92,11 @@ class Transformer(nn.Module):
         for layer in self.layers:
             x = layer(x, ptr)
         return x
+
+
+def waves(places: int, width: int) -> Float[Tensor, "{places} {width}"]:
+    """Sines and cosines of the place at wavelengths from 2 pi to 2 pi x 10,000 (Vaswani et al., section 3.5): where
+    learned positions start. Near places are alike from the first step on, which small random numbers are not."""
+    rates = torch.exp(-math.log(10_000.0) * torch.arange(0, width, 2) / width)
+    angles = torch.arange(places)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]

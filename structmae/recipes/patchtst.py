@@ -34,13 +34,14 @@ RECIPE = Recipe(
     train=TrainOptions(epochs=100, batch_size=64, lr=1e-4, warmup=5),
     sizes={
         "tiny": {
-            "encoder.hidden": 16,
+            "encoder.hidden": 64,
             "encoder.heads": 4,
             "encoder.feed_forward": 128,
             "encoder.dropout": 0.0,
             "train.epochs": 20,
-            "train.items": 2048,
-            "train.lr": 1e-3,
+            "train.batch_size": 32,
+            "train.items": 1024,
+            "train.lr": 3e-3,
             "train.warmup": 1,
         }
     },

@@ -106,8 +106,8 @@ class SeriesTokenizer(nn.Module):
         self, x: Float[Tensor, "B C T"], observed: Bool[Tensor, "B C T"] | None, ids: Int[Tensor, "B"]
     ) -> dict[str, TokenSet]:
         """Scaled windows, of which values that are not observed are not read, as one set "segment": item b * C + c is
-        series c of window b, whose name is `ids[b]`. T may be shorter than the context: what is missing before it (of recordings: after it) is not
-        valid. Raises StructmaeError where T is longer."""
+        series c of window b, whose name is `ids[b]`. T may be shorter than the context: what is missing before it (of
+        recordings: after it) is not valid. Raises StructmaeError where T is longer."""
         windows, channels, rows = x.shape
         if rows > self.context or rows < 1:
             raise StructmaeError(f"a window of {rows} rows: this encoder reads 1 to {self.context}")
