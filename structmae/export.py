@@ -52,7 +52,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     numbered = isinstance(table.index, pd.RangeIndex)
     with _beside(path) as beside:
         if path.suffix.lower() == ".csv":
-            table.to_csv(beside, index=not numbered)
+            table.to_csv(beside, index=not numbered, float_format="%.9g")  # all that a float32 has
         else:
             table.to_parquet(beside, index=not numbered)
 

@@ -14,7 +14,7 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.nn.build import build_encoder
 from structmae.nn.task import TaskModel
 from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
-from structmae.recipe import Recipe, resolve
+from structmae.recipe import Recipe, amend
 from structmae.run import Run, describe_data, load, read_config, summary
 from structmae.train import Interrupted, Position, fit
 
@@ -80,6 +80,9 @@ def finetune(
             say("this run has finished: its result")
             done = load(folder)
             assert isinstance(done, TunedRun)
+            if evaluate and not done.result["evaluation"]:
+                done.evaluate(progress=say)
+                write_json(folder / "result.json", done.result)
             return done
     elif out == "auto":
         folder = new_folder(found.name, f"{recipe.name}-{name}", recipe.train.seed)
@@ -192,7 +195,7 @@ def _settle(recipe: Recipe, settings: dict[str, Any], seed: int | None) -> Recip
             raise UsageError(f"--set {key}: the encoder is there already; only finetune.* and train.seed can be set")
     if seed is not None and settings.setdefault("train.seed", seed) not in (seed, str(seed)):
         raise UsageError(f"seed {seed} and train.seed={settings['train.seed']} disagree: give one of them")
-    settled = resolve(recipe, settings)
+    settled = amend(recipe, settings)
     if settled.finetune.head_epochs + settled.finetune.epochs == 0:
         raise UsageError("finetune.head_epochs=0 and finetune.epochs=0: nothing would be trained; raise one of them")
     return settled

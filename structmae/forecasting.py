@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
-from structmae.data.series import Series
+from structmae.data.series import Floats, Series
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.forecasting import fit_head
 
@@ -77,7 +76,7 @@ def forecast(run: "Run", data: Any = None, horizon: int | None = None, *, note: 
             say(f"channel '{name}' is never observed: its forecast is NaN")
         else:
             say(f"channel '{name}' has no value in the last {source.context} rows: its forecast has nothing to go by")
-    table = lay_out(series, values.astype(np.float32))
+    table = lay_out(series, values)
     schema = series.schema if series.written is None else series.written.schema
     table.attrs = {"head": about, "horizon": wanted, "notes": notes, "schema": schema.to_json()}
     return table
@@ -126,7 +125,7 @@ def _head(run: "Run", data: Any, series: Series, horizon: int, say: Note) -> tup
     return head, f"a ridge on the frozen encoder, fitted on the training rows of the run's own data, {own.name}"
 
 
-def lay_out(series: Series, values: NDArray[np.float32]) -> pd.DataFrame:
+def lay_out(series: Series, values: Floats) -> pd.DataFrame:
     """Values (H, C) after the end of a panel as a table like the one that it was read from; of an array a column a
     channel and row numbers."""
     stamps = series.following(len(values))

@@ -37,6 +37,7 @@ __all__ = [
     "Recipe",
     "TokenOptions",
     "TrainOptions",
+    "amend",
     "changes",
     "data_options",
     "from_tree",
@@ -114,6 +115,13 @@ def resolve(
     Raises UsageError for an unknown name or key (with near misses) and for a value of the wrong type or range.
     """
     chosen = _settle(recipe, settings or {}, data, level)
+    _check_together(chosen)
+    return chosen
+
+
+def amend(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """A settled recipe with other values for some options. Raises UsageError as `resolve` does."""
+    chosen = _apply(recipe, settings)
     _check_together(chosen)
     return chosen
 
@@ -228,7 +236,7 @@ def _check_modality(recipe: Recipe) -> None:
             raise UsageError(f"mask.act=drop needs a decoder: set heads.{name}.layers=1")
         if recipe.encoder.channels == "mixed" and head.remask != "none":
             raise UsageError(
-                f"heads.{name}.remask={head.remask}: with encoder.channels=mixed a latent is of a step, not of a token; "
+                f"heads.{name}.remask={head.remask}: with encoder.channels=mixed a latent is of a step, no token: "
                 f"set heads.{name}.remask=none"
             )
 

@@ -49,12 +49,13 @@ def plot_forecast(
     pyplot = _pyplot()
     schema = None if "schema" not in forecast.attrs else SeriesSchema.from_json(forecast.attrs["schema"])
     if isinstance(history, Series):
-        known, stamps = history, history.stamps
+        known: Any = history
         schema = schema or (history.schema if history.written is None else history.written.schema)
     else:
         roles = Roles() if schema is None else Roles(schema.time or "none", schema.id or "auto", schema.value or "auto")
         known = from_frame(history, roles)
-        schema, stamps = schema or known.schema, known.stamps
+        schema = schema or known.schema
+    stamps: pd.Index | None = known.stamps
     ahead = _wide(forecast, schema)
     chosen = list(known.channels[:SHOWN] if channels is None else channels)
     for name in chosen:
@@ -75,9 +76,7 @@ def plot_forecast(
         ax.plot(after, ahead[name].to_numpy(), color=colour, linewidth=1.6, linestyle=(0, (3, 1.2)))
     ax.axvline(before[-1], color="#999999", linewidth=0.8)
     ax.plot([], [], color="#666666", linewidth=1.6, linestyle=(0, (3, 1.2)), label=f"forecast, {len(ahead)} rows")
-    ax.set_xlabel("row" if stamps is None else str(schema.time))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    _finish(ax, before, "row" if stamps is None else str(schema.time))
     return ax
 
 
@@ -119,9 +118,11 @@ def plot_reconstruction(
     else:
         stamped = series.stamps is not None and first >= 0 and first + source.context <= series.num_rows
         at = _ticks(series.stamps[first : first + source.context]) if stamped else shown + np.arange(source.context)
-        _draw_segments(ax, field, series, at, float(source.mean[place]), float(source.deviation[place]))
-    title = f"{series.name}, {series.channels[place]}: {field.hidden.mean():.0%} hidden, mse of the hidden {field.error:.3g}"
-    (ax[0] if images else ax).set_title(f"{title} (scaled)", loc="left", fontsize=10)
+        name = str(series.schema.time) if stamped else "row"
+        _draw_segments(ax, field, at, name, float(source.mean[place]), float(source.deviation[place]))
+    shares = f"{field.hidden[field.there.any(-1)].mean():.0%} hidden, mse of the hidden {field.error:.3g} (scaled)"
+    title = f"{series.name}, {series.channels[place]}: {shares}"
+    (ax[0] if images else ax).set_title(title, loc="left", fontsize=10)
     return ax
 
 
@@ -157,13 +158,13 @@ def _rebuilt(run: "Run", source: Any, first: int, channel: int) -> _Field:
     hidden = torch.zeros(len(part), 1, dtype=torch.bool, device=made.device).index_fill(0, plan.hidden, True)
     there = torch.ones_like(part.values, dtype=torch.bool) if part.observed is None else part.observed
     mine = slice(int(part.ptr[channel]), int(part.ptr[channel + 1]))
-    true, made, hidden, there = (
+    arrays = [
         each[mine].cpu().reshape(*source.tokenizer.grid, -1).numpy() for each in (part.values, made, hidden, there)
-    )
-    return _Field(true, made, hidden[..., 0], there)
+    ]
+    return _Field(arrays[0], arrays[1], arrays[2][..., 0], arrays[3])
 
 
-def _draw_segments(ax: Any, field: _Field, series: Any, at: Any, mean: float, deviation: float) -> None:
+def _draw_segments(ax: Any, field: _Field, at: Any, name: str, mean: float, deviation: float) -> None:
     """The values of a window as a line, with what is hidden shaded and rebuilt."""
     true, rebuilt, there = (each[0].ravel() for each in (field.true, field.rebuilt, field.there))
     width = field.true.shape[-1]
@@ -178,8 +179,19 @@ def _draw_segments(ax: Any, field: _Field, series: Any, at: Any, mean: float, de
     for place, (low, high) in enumerate(borders.tolist()):
         label = {"label": "hidden"} if place == 0 else {}
         ax.axvspan(at[low] - half, at[high - 1] + half, color=HIDDEN, alpha=0.25, linewidth=0, **label)
-    ax.set_xlabel("row" if series.stamps is None else str(series.schema.time))
     ax.margins(x=0.01)
+    _finish(ax, at, name)
+
+
+def _finish(ax: Any, at: Any, name: str) -> None:
+    """What both kinds of lines have: short dates, an open frame, a legend beside it."""
+    if at.dtype.kind == "M":
+        from matplotlib import dates
+
+        locator = dates.AutoDateLocator()
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    ax.set_xlabel(name)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
 
@@ -220,7 +232,7 @@ def _first(series: Any, context: int, start: int | None) -> int:
         return int(series.ptr[chosen])
     last = series.num_rows - context
     if start is None:
-        return min(int(series.split["test"][0]), last)  # before row 0 where there are too few rows
+        return int(min(series.split["test"][0], last))  # before row 0 where there are too few rows
     if not 0 <= start <= max(last, 0):
         raise UsageError(f"start={start}: a window has {context} rows of {series.num_rows}, so 0 to {max(last, 0)}")
     return start

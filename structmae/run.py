@@ -105,7 +105,9 @@ class Run:
         """A picture of `forecast`, after the last rows of the data: see `structmae.report.plot_forecast`."""
         from structmae.report import plot_forecast
 
-        return plot_forecast(self.data(data), self.forecast(data, horizon), channels=channels, ax=ax)
+        made, history = self.forecast(data, horizon), self.data(data)
+        assert isinstance(history, Series)
+        return plot_forecast(history, made, channels=channels, ax=ax)
 
     def plot_reconstruction(
         self, data: Any = None, *, start: int | None = None, channel: int | str = 0, ax: Any = None

@@ -51,7 +51,7 @@ class Latents:
         self.together: bool = encoder.mixed
         self.normalized: bool = source.tokenizer.window_norm
         self.look_back: int = source.context
-        self.free = 1
+        self.free = 0  # the intercept is penalised with the rest, as NLinear's is: one treatment for all arms
 
     def rows(self, starts: Int[Tensor, "B"]) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "B C"]]:
         x, observed = self.source.values(starts, self.look_back)

@@ -46,11 +46,21 @@ RECIPE = Recipe(
         }
     },
     overrides=(
+        # Of recordings, loudness tells classes apart.
         Override(
             "level:sample",
-            {"encoder.pool": "mean", "tokens.spectrum": 10, "tokens.bands": 1, "train.epochs": 100, "train.items": 0},
+            {
+                "tokens.spectrum": 10,
+                "tokens.bands": 1,
+                "tokens.window_norm": False,
+                "encoder.pool": "mean",
+                "train.epochs": 200,
+                "train.batch_size": 32,
+                "train.items": 0,
+            },
         ),
         Override("lorenz96", {"tokens.context": 96, "tokens.spectrum": 8, "tokens.bands": 2}),
-        Override("japanesevowels", {"tokens.spectrum": 4}),
+        Override("basicmotions", {"tokens.spectrum": 20, "tokens.bands": 2}),
+        Override("japanesevowels", {"tokens.spectrum": 4, "train.epochs": 40}),
     ),
 )

@@ -54,7 +54,7 @@ def test_raw_values_give_what_the_source_gives(name, pool):
 @pytest.mark.parametrize("pool", ["none", "mean"])
 @pytest.mark.parametrize("name", OF)
 def test_missing_values_are_not_read(name, pool):
-    """NaN, or any value that is said to be not observed: the same to the last bit. A series of nothing is no trouble."""
+    """NaN, or any value that is said to be not observed: the same to the last bit. Series of nothing are read."""
     _, model, source = parts(name, **{"encoder.pool": pool})
     encoder = awake(model)
     x = raw(source, [3, 50, 70])

@@ -1,0 +1,214 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import structmae
+from structmae import train
+from structmae.errors import StructmaeError, UsageError
+from structmae.finetuning import TunedRun, finetune
+
+QUICK = {"finetune.head_epochs": 2, "finetune.epochs": 3}
+EAGER = {
+    "finetune.head_epochs": 0, "finetune.epochs": 40, "finetune.dropout": 0.0, "finetune.lr": 0.01,
+    "finetune.encoder_lr": 0.01, "finetune.batch_size": 8,
+}  # fmt: skip
+SERIES = {
+    "tokens.context": 16,
+    "tokens.segment": 4,
+    "encoder.hidden": 8,
+    "encoder.heads": 2,
+    "encoder.feed_forward": 8,
+    "encoder.layers": 1,
+    "train.epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def of_nodes(karate):
+    return structmae.pretrain(
+        karate, settings={"train.epochs": 3, "encoder.hidden": 16, "encoder.heads": 2}, progress=False
+    )
+
+
+@pytest.fixture(scope="module")
+def waves():
+    time = np.arange(240)
+    noise = np.random.default_rng(0).normal(size=(240, 3)) * 0.1
+    return (np.sin(time[:, None] / np.array([2.0, 3.0, 5.0])) + noise).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def of_series(waves):
+    return structmae.pretrain(waves, "patchtst", settings=SERIES, progress=False)
+
+
+@pytest.fixture(scope="module")
+def of_samples():
+    """Two classes of recordings, told apart by their frequency."""
+    rng = np.random.default_rng(1)
+    y = np.arange(40) % 2
+    time = np.arange(20)
+    x = np.sin(time / np.where(y, 1.0, 3.0)[:, None] + rng.uniform(0, 6, (40, 1))) + rng.normal(size=(40, 20)) * 0.05
+    data = structmae.load_data((x[:, None].astype(np.float32), y))
+    settings = {**SERIES, "encoder.pool": "mean", "tokens.context": 20}
+    return structmae.pretrain(data, "patchtst", settings=settings, progress=False)
+
+
+def weights(run):
+    return {name: value.clone() for name, value in run.model.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_head_learns_alone_and_then_with_the_encoder(of_nodes):
+    head_only = finetune(of_nodes, settings={"finetune.head_epochs": 3, "finetune.epochs": 0}, progress=False)
+    assert same(of_nodes.encoder.state_dict(), head_only.encoder.state_dict())
+    both = finetune(of_nodes, settings=EAGER, progress=False)
+    assert both.result["best_epoch"] > 0
+    assert not same(of_nodes.encoder.state_dict(), both.encoder.state_dict())
+    assert both.result["loss_last"] < both.result["loss_first"]
+
+
+def test_the_pre_trained_run_is_left_as_it_was(of_nodes):
+    before = weights(of_nodes)
+    finetune(of_nodes, settings=QUICK, progress=False)
+    assert same(before, weights(of_nodes))
+    assert of_nodes.encoder.training is False
+
+
+def test_labels_of_validation_and_test_do_not_teach(karate, of_nodes):
+    from dataclasses import replace
+
+    others = karate.y.clone()
+    others[karate.split["test"]] = (others[karate.split["test"]] + 1) % 4
+    one = finetune(of_nodes, data=karate, settings=QUICK, progress=False)
+    other = finetune(of_nodes, data=replace(karate, y=others), settings=QUICK, progress=False)
+    assert same(weights(one), weights(other))
+
+
+def test_a_class_that_shows_is_learnt_and_predicted(of_samples):
+    run = finetune(of_samples, settings=EAGER, evaluate=True, progress=False)
+    evaluation = run.result["evaluation"]
+    assert evaluation["pretrained"] >= 0.9
+    assert {row["features"] for row in evaluation["rows"]} == {"pretrained", "random_init"}
+    table = run.predict()
+    assert list(table.columns) == ["id", "label", "share_0", "share_1"]
+    assert np.allclose(table[["share_0", "share_1"]].sum(1), 1, atol=1e-5)
+    right = table["label"].to_numpy() == [run.data().classes[code] for code in run.data().y]
+    assert right.mean() >= 0.9
+
+
+def test_graphs_too(molecules):
+    from structmae.data.graphs import Graphs
+
+    many = structmae.load_data(_rings())
+    assert isinstance(many, Graphs)
+    base = structmae.pretrain(many, settings={"train.epochs": 2, "encoder.hidden": 8}, progress=False)
+    run = finetune(base, settings={"finetune.epochs": 30, "finetune.batch_size": 4}, progress=False)
+    assert run.task == "graph_classification"
+    assert len(run.predict()) == many.num_items
+
+
+def _rings():
+    from torch_geometric.data import Data
+
+    made = []
+    for index in range(24):
+        nodes = 5 + index % 3
+        ring = torch.arange(nodes)
+        kinds = torch.full((nodes, 1), index % 2)
+        made.append(Data(x=kinds, edge_index=torch.stack([ring, (ring + 1) % nodes]), y=torch.tensor([index % 2])))
+    return made
+
+
+def test_a_forecast_starts_at_the_ridge_and_gets_no_worse_on_validation(of_series):
+    from structmae.evaluate.forecasting import fit_head
+
+    options = {"finetune.head_epochs": 0, "finetune.epochs": 2, "finetune.horizon": 6}
+    wild = finetune(of_series, settings={**options, "finetune.lr": 10.0, "finetune.encoder_lr": 10.0}, progress=False)
+    ridge = fit_head(of_series.encoder, of_series.source(of_series.data()), 6, of_series.recipe, skip=True)
+    assert wild.result["best_epoch"] == 0
+    assert wild.result["validation"] == pytest.approx(ridge.linear.validation, rel=1e-4)
+    assert torch.allclose(wild.model.head.weight, ridge.linear.weight, atol=1e-6)
+    tame = finetune(of_series, settings={**options, "finetune.lr": 1e-4}, evaluate=True, progress=False)
+    assert tame.result["validation"] <= wild.result["validation"]
+    (row,) = tame.result["evaluation"]["rows"]
+    low, high = tame.data().split["test"]
+    assert (row["horizon"], row["n_windows"]) == (6, high - low - 6 + 1)
+    assert tame.result["evaluation"]["pretrained"] == row["mse"]
+
+
+def test_test_rows_do_not_change_what_is_learnt(waves):
+    other = waves.copy()
+    other[-40:] = 7.0
+    runs = [structmae.pretrain(x, "patchtst", settings=SERIES, progress=False) for x in (waves, other)]
+    options = {"finetune.head_epochs": 0, "finetune.epochs": 1, "finetune.horizon": 6}
+    one, two = (finetune(run, settings=options, progress=False) for run in runs)
+    assert same(weights(one), weights(two))
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.6])
+def test_tokens_can_be_hidden_while_fine_tuning(of_nodes, of_samples, ratio):
+    for base in (of_nodes, of_samples):
+        plain = finetune(base, settings=QUICK, progress=False)
+        hidden = finetune(base, settings={**QUICK, "finetune.mask_ratio": ratio}, progress=False)
+        assert hidden.result["loss_last"] != plain.result["loss_last"]
+        assert len(hidden.predict()) == len(plain.predict())  # whole data, whatever was hidden
+
+
+def test_a_saved_run_gives_what_it_gave(of_samples, of_series, tmp_path):
+    run = finetune(of_samples, settings=QUICK, out=tmp_path / "classes", evaluate=True, progress=False)
+    loaded = structmae.load(tmp_path / "classes")
+    assert isinstance(loaded, TunedRun)
+    assert loaded.predict(run.data()).equals(run.predict())
+    assert loaded.result["evaluation"] == run.result["evaluation"]
+    loaded._data = run.data()
+    again = loaded.evaluate()  # the other arm comes from its file
+    assert again == run.result["evaluation"]
+    assert json.loads((tmp_path / "classes" / "config.json").read_text())["task"]["name"] == "classification"
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(of_nodes, tmp_path, monkeypatch):
+    options = {"settings": {**QUICK, "train.save_every": 1}, "progress": False, "evaluate": True}
+    whole = finetune(of_nodes, out=tmp_path / "whole", **options)
+    real, calls = train._epoch, iter(range(99))
+
+    def dies(*args):
+        if next(calls) == 3:
+            raise RuntimeError("power cut")
+        return real(*args)
+
+    monkeypatch.setattr(train, "_epoch", dies)
+    with pytest.raises(RuntimeError):
+        finetune(of_nodes, out=tmp_path / "killed", **options)
+    monkeypatch.setattr(train, "_epoch", real)
+    resumed = finetune(of_nodes, out=tmp_path / "killed", resume=True, **options)
+    assert same(weights(whole), weights(resumed))
+    assert whole.result["evaluation"] == resumed.result["evaluation"]
+    assert resumed.result["best_epoch"] == whole.result["best_epoch"]
+    with pytest.raises(StructmaeError, match="cannot go on with other options: recipe"):
+        finetune(of_nodes, out=tmp_path / "killed", resume=True, settings={"finetune.epochs": 9})
+
+
+def test_what_cannot_be_done_is_refused(of_nodes, of_series, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tuned = finetune(of_nodes, settings=QUICK, progress=False)
+    for call, words in (
+        (lambda: finetune(of_series, "imputation"), "imputation has no head to fine-tune"),
+        (lambda: finetune(of_series, "classification"), "is one recording"),
+        (lambda: finetune(of_nodes, "nonsense"), "unknown task"),
+        (lambda: finetune(of_nodes, settings={"encoder.hidden": 3}), "only finetune"),
+        (lambda: finetune(of_nodes, settings={"finetune.horizon": 3}), "unknown key"),
+        (lambda: finetune(of_nodes, settings={"finetune.epochs": 0, "finetune.head_epochs": 0}), "nothing would be"),
+        (lambda: finetune(tuned), "is fine-tuned already"),
+        (lambda: tuned.evaluate(task="graph_classification"), "was fine-tuned for node_classification"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            call()
+    with pytest.raises(StructmaeError, match="horizon 200"):
+        finetune(of_series, settings={"finetune.horizon": 200})
+    assert list(tmp_path.iterdir()) == []
