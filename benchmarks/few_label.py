@@ -27,7 +27,7 @@ TABLE = "few_label"
 DATA = ("basicmotions", "japanesevowels")
 RECIPES = ("patchtst", "spectrogram")
 ARMS = ("pretrained", "random_init", "raw", "rocket")
-OF_RECIPE = ARMS[:2]  # the others are the same whatever is pre-trained
+OF_RECIPE = ARMS[:2]  # the others read values, scaled as the first recipe has it, and are kept of that alone
 LABELS = (1, 5, 10, 25, "all")
 BUDGET = (
     "train.epochs", "train.batch_size", "train.items", "train.lr", "encoder.layers", "encoder.hidden", "encoder.heads",
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for recipe in RECIPES:  # a key that does not exist is no fault of the data
             resolve(recipe, asked, level="sample")
         path = args.results / f"{TABLE}.jsonl"
-        with results.writing(path, args.results / f".{TABLE}.lock"):
+        with results.writing(path, args.results / "runs" / f"{TABLE}.lock"):
             return _run(args, path, asked)
     except UsageError as error:
         print(f"benchmarks/few_label.py: {error} (see benchmarks/few_label.py --help)", file=sys.stderr)
@@ -122,6 +122,8 @@ def _measure(series: Series, about: dict[str, Any], revision: str | None, thread
     rows = [{**row, "labels": "all"} for row in scored["rows"]] + scored["few_labels"]
     lines = []
     for row in rows:
+        if row["features"] not in OF_RECIPE and about["recipe"] != RECIPES[0]:
+            continue
         trained = row["features"] == "pretrained"
         cost = {"epochs": run.result["epochs"] if trained else 0, "seconds": run.result["seconds"] if trained else 0.0}
         score = {"arm": row["features"], "labels": row["labels"], "value": row["value"], "std": row["std"]}

@@ -69,11 +69,12 @@ def _finetune(args: argparse.Namespace) -> None:
     from structmae.finetuning import finetune
     from structmae.run import load
 
+    settings = read_settings(args.settings)
     run = finetune(
         load(args.run),
         args.task,
         data=args.data,
-        settings=read_settings(args.settings),
+        settings=settings,
         seed=args.seed,
         out="auto" if args.out is None and not args.resume else args.out,
         resume=args.resume,
@@ -136,9 +137,7 @@ def _predict(args: argparse.Namespace) -> None:
     path = check_suffix(Path(args.out), TABLES)
     run: Any = load(args.run)
     if not hasattr(run, "predict"):
-        raise UsageError(
-            f"{args.run} is pre-trained only, and knows no classes: structmae finetune {args.run} comes first"
-        )
+        raise UsageError(f"{args.run} is pre-trained only, and knows no classes: structmae finetune comes first")
     made = run.predict(args.data)
     write_table(path, made)
     print(json.dumps({"out": str(path), "rows": len(made)}) if args.json else f"{len(made)} rows in {path}")

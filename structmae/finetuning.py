@@ -11,8 +11,8 @@ import torch
 from structmae import registry
 from structmae.checkpoint import Checkpoint, claim, load_weights, save_weights, write_json
 from structmae.errors import StructmaeError, UsageError
+from structmae.finetune.model import TaskModel
 from structmae.nn.build import build_encoder
-from structmae.nn.task import TaskModel
 from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
 from structmae.recipe import Recipe, amend
 from structmae.run import Run, describe_data, load, read_config, summary

@@ -3,6 +3,7 @@ matplotlib, `pip install "structmae[plots]"`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,8 +53,7 @@ def plot_forecast(
         known: Any = history
         schema = schema or (history.schema if history.written is None else history.written.schema)
     else:
-        roles = Roles() if schema is None else Roles(schema.time or "none", schema.id or "auto", schema.value or "auto")
-        known = from_frame(history, roles)
+        known = from_frame(history, Roles() if schema is None else _roles(schema, history))
         schema = schema or known.schema
     stamps: pd.Index | None = known.stamps
     ahead = _wide(forecast, schema)
@@ -145,21 +145,24 @@ class _Field:
 
 def _rebuilt(run: "Run", source: Any, first: int, channel: int) -> _Field:
     """What the model makes of the window that starts at row `first`."""
-    tokens = source.at(torch.tensor([first]))
+    start = torch.tensor([first])
+    x, observed = source.values(start, source.context)
+    made = source.tokenizer.tokens(x, observed, start.clamp_min(0))  # a window's name, where it begins before row 0
+    tokens = {name: part.to(source.device) for name, part in made.items()}
     train = run.recipe.train
     planner = Planner(run.recipe.mask, train.seed, epochs=train.epochs, heads=run.recipe.heads)
     plans = planner.draw(tokens, visit=VALIDATION, step=0)
     with frozen(run.model):
-        made = next(iter(run.model.rebuild(Batch(tokens, plans)).values()))
+        rebuilt = next(iter(run.model.rebuild(Batch(tokens, plans)).values()))
     part, plan = tokens["segment"], plans["segment"]
     if source.tokenizer.window_norm:
         _, mean, deviation = normalized(part, plan.visible)
-        made = made * deviation[part.batch][:, None] + mean[part.batch][:, None]
-    hidden = torch.zeros(len(part), 1, dtype=torch.bool, device=made.device).index_fill(0, plan.hidden, True)
+        rebuilt = rebuilt * deviation[part.batch][:, None] + mean[part.batch][:, None]
+    hidden = torch.zeros(len(part), 1, dtype=torch.bool, device=rebuilt.device).index_fill(0, plan.hidden, True)
     there = torch.ones_like(part.values, dtype=torch.bool) if part.observed is None else part.observed
     mine = slice(int(part.ptr[channel]), int(part.ptr[channel + 1]))
     arrays = [
-        each[mine].cpu().reshape(*source.tokenizer.grid, -1).numpy() for each in (part.values, made, hidden, there)
+        each[mine].cpu().reshape(*source.tokenizer.grid, -1).numpy() for each in (part.values, rebuilt, hidden, there)
     ]
     return _Field(arrays[0], arrays[1], arrays[2][..., 0], arrays[3])
 
@@ -186,8 +189,7 @@ def _draw_segments(ax: Any, field: _Field, at: Any, name: str, mean: float, devi
 def _finish(ax: Any, at: Any, name: str) -> None:
     """What both kinds of lines have: short dates, an open frame, a legend beside it."""
     if at.dtype.kind == "M":
-        from matplotlib import dates
-
+        dates: Any = import_module("matplotlib.dates")  # which brings no types
         locator = dates.AutoDateLocator()
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
@@ -246,6 +248,13 @@ def _channel(series: Any, channel: int | str) -> int:
         return channel
     shown = ", ".join(series.channels[:8]) + (", ..." if series.num_channels > 8 else "")
     raise UsageError(f"channel={channel!r}: {series.name} has {series.num_channels}: {shown}")
+
+
+def _roles(schema: SeriesSchema, table: pd.DataFrame) -> Roles:
+    """The columns of a schema, as far as the table has them: stamps without a name are its index."""
+    names = {str(name) for name in (*table.columns, *table.index.names) if name is not None}
+    time, id, value = (name if name in names else "auto" for name in (schema.time, schema.id, schema.value))
+    return Roles("none" if schema.time is None else str(time), str(id), str(value))
 
 
 def _wide(table: pd.DataFrame, schema: SeriesSchema) -> pd.DataFrame:

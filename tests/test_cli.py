@@ -14,6 +14,7 @@ import torch
 import structmae
 from structmae.cli import main
 
+COMMANDS = ("pretrain", "evaluate", "finetune", "forecast", "predict", "embed", "recipes", "data")
 FAST = ["--set", "train.epochs=2", "--set", "encoder.hidden=8", "--set", "encoder.heads=2"]
 
 
@@ -47,7 +48,7 @@ def test_help_is_quick_and_importing_loads_nothing_heavy(offline_environment):
         shown = run("--help", env=offline_environment)
         times.append(time.perf_counter() - begin)
     assert shown.returncode == 0
-    assert all(command in shown.stdout for command in ("pretrain", "evaluate", "embed", "recipes", "data"))
+    assert all(command in shown.stdout for command in COMMANDS)
     assert min(times) < 0.6
 
 
@@ -139,6 +140,15 @@ def test_a_table_of_ones_own(capsys, tmp_path, monkeypatch):
         (1, ["evaluate", "nothing"], "not a run"),
         (1, ["embed", "nothing", "--out", "z.npy"], "not a run"),
         (2, ["embed", "nothing", "--out", "z.txt"], ".parquet"),
+        (1, ["forecast", "nothing", "--out", "f.csv"], "not a run"),
+        (2, ["forecast", "nothing", "--out", "f.npy"], ".parquet, .csv"),
+        (2, ["forecast", "nothing"], "--out"),
+        (2, ["forecast", "nothing", "--out", "f.csv", "--horizon", "0"], "1 or more"),
+        (1, ["predict", "nothing", "--out", "p.csv"], "not a run"),
+        (2, ["predict", "nothing", "--out", "p.npy"], ".parquet, .csv"),
+        (1, ["finetune", "nothing", "--task", "forecasting"], "not a run"),
+        (2, ["finetune", "nothing", "--set", "finetune.lr"], "KEY=VALUE"),
+        (2, ["evaluate", "nothing", "--task", "imputation", "--horizon", "6"], "--horizon is of the task forecasting"),
         (2, ["recipes", "grafmae"], "graphmae"),
         (2, ["data", "coraa"], "cora"),
     ],

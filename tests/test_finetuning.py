@@ -48,9 +48,9 @@ def of_series(waves):
 def of_samples():
     """Two classes of recordings, told apart by their frequency."""
     rng = np.random.default_rng(1)
-    y = np.arange(40) % 2
+    y = np.arange(120) % 2
     time = np.arange(20)
-    x = np.sin(time / np.where(y, 1.0, 3.0)[:, None] + rng.uniform(0, 6, (40, 1))) + rng.normal(size=(40, 20)) * 0.05
+    x = np.sin(time / np.where(y, 1.0, 3.0)[:, None] + rng.uniform(0, 6, (120, 1))) + rng.normal(size=(120, 20)) * 0.05
     data = structmae.load_data((x[:, None].astype(np.float32), y))
     settings = {**SERIES, "encoder.pool": "mean", "tokens.context": 20}
     return structmae.pretrain(data, "patchtst", settings=settings, progress=False)
@@ -97,7 +97,7 @@ def test_a_class_that_shows_is_learnt_and_predicted(of_samples):
     assert {row["features"] for row in evaluation["rows"]} == {"pretrained", "random_init"}
     table = run.predict()
     assert list(table.columns) == ["id", "label", "share_0", "share_1"]
-    assert np.allclose(table[["share_0", "share_1"]].sum(1), 1, atol=1e-5)
+    assert np.allclose(table[["share_0", "share_1"]].sum(axis=1), 1, atol=1e-5)
     right = table["label"].to_numpy() == [run.data().classes[code] for code in run.data().y]
     assert right.mean() >= 0.9
 

@@ -199,7 +199,10 @@ def test_all_may_be_hidden_or_missing(variant, missing):
     if missing:
         assert losses.total is None
         with torch.no_grad():
-            assert not model.encoder.eval().features(tokens).any()
+            assert not model.eval().encoder.features(tokens).any()
+            (rebuilt,) = model.rebuild(Batch(tokens, plans)).values()
+        assert torch.isfinite(rebuilt).all()
+        assert rebuilt.shape == tokens["segment"].values.shape
         return
     losses.total.backward()
     assert torch.isfinite(losses.total)

@@ -41,18 +41,25 @@ def seasonal_naive(
 class NLinear:
     """Features of NLinear (Zeng et al., AAAI 2023): a window less its last observed value, 0 where missing, and a 1.
 
-    One map for all channels, solved in closed form as every `Design` is. Its intercept is penalised as the others are.
+    One map for all channels, or with `together` from all to all, solved in closed form as every `Design` is. Its
+    intercept is penalised as the others are.
     """
 
     source: Values
     look_back: int
     together: bool = False
-    free: int = 0
+    first: None = None
 
     def rows(self, starts: Int[Tensor, "B"]) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "B C"]]:
-        x, observed = self.source.values(starts, self.look_back)
+        return self.of(*self.source.values(starts, self.look_back))
+
+    def of(
+        self, x: Float[Tensor, "B C T"], observed: Bool[Tensor, "B C T"]
+    ) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "B C"]]:
+        """As `rows`, of windows that are there."""
         level = last_value(x, observed, 1)
-        flat = (x - level).masked_fill_(~observed, 0.0).flatten(0, 1)
+        own = (x - level).masked_fill(~observed, 0.0)
+        flat = own.flatten(1) if self.together else own.flatten(0, 1)
         return torch.cat([flat, flat.new_ones(len(flat), 1)], 1), level[..., 0]
 
 

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from structmae.evaluate.baselines import NLinear
+
 AT_ONCE = 512  # series of windows that an encoder reads at once
 
 
@@ -43,25 +45,36 @@ class Latents:
 
     A series of a window has mean m and deviation s, by which the encoder divides. Its row is [s x latents, s] and its
     targets are y - m, so a forecast is m + s (latents W + b), as if made in the window's own units. Where a row is a
-    window of several channels, s is their root mean square. With `skip` the row also has the window's values less m.
+    window of several channels, s is their root mean square. With `skip` NLinear (see `baselines`) is fitted first, on
+    the same look-back, and the latents on what it leaves; rows end with its features, and its level stands for m.
     """
 
     def __init__(self, encoder: Any, source: Any, *, skip: bool = False, at_once: int = AT_ONCE):
-        self.encoder, self.source, self.skip, self.at_once = encoder, source, skip, at_once
+        self.encoder, self.source, self.at_once = encoder, source, at_once
         self.together: bool = encoder.mixed
         self.normalized: bool = source.tokenizer.window_norm
         self.look_back: int = source.context
-        self.free = 0  # the intercept is penalised with the rest, as NLinear's is: one treatment for all arms
+        self.first = NLinear(source, self.look_back, self.together) if skip else None
 
     def rows(self, starts: Int[Tensor, "B"]) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "B C"]]:
         x, observed = self.source.values(starts, self.look_back)
         windows = max(1, self.at_once // x.shape[1])
         latents = torch.cat([self.encoder.features(self.source.at(part)) for part in torch.split(starts, windows)])
-        x, observed = x.to(latents.device), observed.to(latents.device)
-        mean, deviation = location_scale(x, observed, self.normalized)
-        scale = deviation.square().mean(1).sqrt() if self.together else deviation.flatten()
-        parts = [scale[:, None] * latents, scale[:, None]]
-        if self.skip:
-            own = (x - mean[..., None]).masked_fill_(~observed, 0.0)
-            parts.insert(1, own.flatten(1) if self.together else own.flatten(0, 1))
+        own = None if self.first is None else self.first.of(x, observed)
+        return features(latents, *location_scale(x, observed, self.normalized), own, self.together)
+
+
+def features(
+    latents: Float[Tensor, "rows width"],
+    mean: Float[Tensor, "B C"],
+    deviation: Float[Tensor, "B C"],
+    own: tuple[Tensor, Tensor] | None,
+    together: bool,
+) -> tuple[Float[Tensor, "rows all"], Float[Tensor, "B C"]]:
+    """Rows and level as `Latents` has them; `own` are NLinear's."""
+    mean, deviation = mean.to(latents.device), deviation.to(latents.device)
+    scale = (deviation.square().mean(1).sqrt() if together else deviation.flatten())[:, None]
+    parts = [scale * latents, scale]
+    if own is None:
         return torch.cat(parts, 1), mean
+    return torch.cat([*parts, own[0].to(latents.device)], 1), own[1].to(latents.device)

@@ -35,8 +35,9 @@ class Design(Protocol):
         """A row is a window, its targets are those of all channels; else a row is a channel of a window."""
 
     @property
-    def free(self) -> int:
-        """How many features, the last ones, are not penalised."""
+    def first(self) -> "Design | None":
+        """A design whose features are the last ones of this one's rows, and are fitted before the others: those then
+        get what is left, or nothing where validation says so."""
 
     def rows(self, starts: Int[Tensor, "windows"]) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "windows C"]]:
         """Features of the windows of `look_back` rows that start at these rows, and the level of each channel, which
@@ -105,8 +106,10 @@ def fit(source: Values, design: Design, parts: Parts, horizons: Sequence[int]) -
 
     Each row is read once: in X'Y it counts for its longest horizon and all shorter ones (see `Gram`).
     """
-    weights = _train(source, design, parts, sorted(horizons, reverse=True))
-    squares = {horizon: torch.zeros(len(PENALTIES), dtype=torch.float64) for horizon in horizons}
+    before = {} if design.first is None else fit(source, design.first, parts, horizons)
+    penalties = PENALTIES if design.first is None else (*PENALTIES, torch.inf)
+    weights = _train(source, design, parts, sorted(horizons, reverse=True), penalties, before)
+    squares = {horizon: torch.zeros(len(penalties), dtype=torch.float64) for horizon in horizons}
     counts = dict.fromkeys(horizons, 0)
     for x, level, y, observed, known in _windows(source, design, parts, "validation", horizons):
         for horizon in known:
@@ -122,7 +125,7 @@ def fit(source: Values, design: Design, parts: Parts, horizons: Sequence[int]) -
         errors = squares[horizon] / counts[horizon]
         chosen = best(errors)
         weight = weights.pop(horizon)[chosen].clone()
-        fitted[horizon] = Linear(horizon, weight, PENALTIES[chosen], float(errors[chosen]))
+        fitted[horizon] = Linear(horizon, weight, penalties[chosen], float(errors[chosen]))
     return fitted
 
 
@@ -178,8 +181,17 @@ def _windows(
         begin = end
 
 
-def _train(source: Values, design: Design, parts: Parts, horizons: Sequence[int]) -> dict[int, Tensor]:
-    """Weights (penalties, width, targets) float32 of each horizon, the longest first."""
+def _train(
+    source: Values,
+    design: Design,
+    parts: Parts,
+    horizons: Sequence[int],
+    penalties: tuple[float, ...],
+    before: Mapping[int, Linear],
+) -> dict[int, Tensor]:
+    """Weights (penalties, width, targets) float32 of each horizon, the longest first. `before` are those of
+    `design.first`: its features stand in X'Y as further targets, so their part can be taken off for any horizon."""
+    last = len(before[horizons[0]].weight) if before else 0
     longest = _longest(source, design, parts, horizons)
     outputs = longest.shape[1] if design.together else 1
     starts = parts.train[0] + torch.arange(len(longest))
@@ -192,13 +204,20 @@ def _train(source: Values, design: Design, parts: Parts, horizons: Sequence[int]
             y = source.values(starts[chosen] + design.look_back, horizon)[0].to(x.device) - level[..., None]
             y = y.transpose(1, 2).flatten(1) if design.together else y.flatten(0, 1)
             keep = (mine[chosen, 0] if design.together else mine[chosen].flatten()).to(x.device)
+            if last:
+                x, y = x[:, :-last], torch.cat([x[:, -last:], y], 1)
             if gram is None:
-                gram = Gram(x.shape[1], horizons[0] * outputs, x.device)
+                gram = Gram(x.shape[1], horizons[0] * outputs + last, x.device)
             whole = bool(keep.all())
             gram.add(x if whole else x[keep], y if whole else y[keep])
         if gram is None:
             raise StructmaeError(f"horizon {horizon}: no training window has all its targets observed")
-        weights[horizon] = gram.solve(horizon * outputs, free=design.free).float()
+        if last:
+            base = before[horizon].weight
+            others = gram.solve(penalties=penalties, less=base).float()
+            weights[horizon] = torch.cat([others, base.to(others).expand(len(penalties), -1, -1)], 1)
+        else:
+            weights[horizon] = gram.solve(horizon * outputs, penalties=penalties).float()
     return weights
 
 

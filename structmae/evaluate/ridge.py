@@ -38,7 +38,12 @@ class Gram:
         self.rows += len(x)
 
     def solve(
-        self, targets: int | None = None, *, free: int = 0, penalties: tuple[float, ...] = PENALTIES
+        self,
+        targets: int | None = None,
+        *,
+        free: int = 0,
+        penalties: tuple[float, ...] = PENALTIES,
+        less: Float[Tensor, "first targets"] | None = None,
     ) -> Float[Tensor, "penalties width targets"]:
         """Weights of the first `targets` outputs at each penalty, float64:
 
@@ -50,9 +55,15 @@ class Gram:
         if not self.rows:
             raise StructmaeError("a ridge has no rows to be fitted on: give data with more observed training rows")
         xy = self.xy[:, :targets]
+        if less is not None:  # the first outputs are features of another map, whose part of the targets is taken off
+            begin = len(less)
+            xy = self.xy[:, begin : begin + less.shape[1]] - self.xy[:, :begin] @ less.double()
         level = self.xx.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
         weights = xy.new_full((len(penalties), *xy.shape), torch.nan)
         for into, penalty in zip(weights, penalties, strict=True):
+            if penalty == torch.inf:
+                into.zero_()
+                continue
             matrix = self.xx.clone()
             matrix.diagonal()[: len(matrix) - free] += penalty * level
             factor, failed = torch.linalg.cholesky_ex(matrix)

@@ -13,8 +13,8 @@ from structmae.data.splits import stratified
 from structmae.errors import StructmaeError
 from structmae.evaluate.frozen import frozen
 from structmae.finetune.labelled import Labelled
+from structmae.finetune.model import ClassHead, TaskModel
 from structmae.nn.base import Encoder
-from structmae.nn.task import ClassHead, TaskModel
 from structmae.recipe import Recipe
 
 

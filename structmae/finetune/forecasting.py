@@ -9,11 +9,12 @@ from torch import Tensor
 from structmae.data.series import Series
 from structmae.errors import UsageError
 from structmae.evaluate import forecasting
+from structmae.evaluate.baselines import NLinear
 from structmae.evaluate.frozen import frozen, location_scale
 from structmae.evaluate.heads import Errors, Parts
 from structmae.finetune.labelled import Labelled
+from structmae.finetune.model import ForecastHead, TaskModel
 from structmae.nn.base import Encoder
-from structmae.nn.task import ForecastHead, TaskModel
 from structmae.recipe import Recipe
 
 
@@ -47,21 +48,25 @@ def prepare(model: TaskModel, source: Any, recipe: Recipe) -> None:
 def parts(source: Any, data: Series, recipe: Recipe) -> tuple[dict[str, Labelled], str]:
     """Windows of each part: those of which all targets lie in it."""
     borders, horizon = Parts.of(data.split), recipe.finetune.horizon
+    mixed = recipe.encoder.channels == "mixed"
     forecasting.settle(borders, source.context, data, [horizon])
     made = {
-        part: _windows(source, borders.starts(part, source.context, horizon), horizon)
+        part: _windows(source, borders.starts(part, source.context, horizon), horizon, mixed)
         for part in ("train", "validation", "test")
     }
     return made, data.split_source
 
 
-def _windows(source: Any, starts: Tensor, horizon: int) -> Labelled:
+def _windows(source: Any, starts: Tensor, horizon: int, mixed: bool) -> Labelled:
+    linear = NLinear(source, source.context, mixed)
+
     def label(chosen: Tensor) -> dict[str, Tensor]:
         x, x_observed = source.values(chosen, source.context)
         y, observed = source.values(chosen + source.context, horizon)
         mean, deviation = location_scale(x, x_observed, source.tokenizer.window_norm)
+        own, level = linear.of(x, x_observed)
         return {
-            "x": x, "x_observed": x_observed, "mean": mean, "deviation": deviation, "y": y, "observed": observed
+            "own": own, "level": level, "mean": mean, "deviation": deviation, "y": y, "observed": observed
         }  # fmt: skip
 
     return Labelled(starts, source.at, label, source.device)

@@ -164,6 +164,8 @@ class SeriesDecoder(Decoder):
         if part.valid is None:
             return self._out(self.body(full, part.ptr)[scored])
         there = part.valid.nonzero()[:, 0]
+        if not len(there):
+            return self._out(full[scored])
         decoded = self.body(full[there], torch.searchsorted(there, part.ptr))
         return self._out(decoded[torch.searchsorted(there, scored).clamp_max(len(there) - 1)])
 

@@ -57,8 +57,9 @@ def test_a_line_a_score_and_none_twice(run, data, tmp_path, monkeypatch):
         for seed in (0, 1)
         for arm in ("pretrained", "random_init", "raw")
         for labels in (1, 5, "all")
+        if (recipe, arm) != ("spectrogram", "raw")
     }
-    assert len(found) == 36
+    assert len(found) == 30
     for line in found:
         assert (line["table"], line["data"], line["metric"], line["split"]) == (
             "few_label",
@@ -81,7 +82,7 @@ def test_a_line_a_score_and_none_twice(run, data, tmp_path, monkeypatch):
     at = [100 * line["value"] for line in found if (line["recipe"], line["arm"], line["labels"]) == OURS]
     assert rows[2][1] == f"{np.mean(at):.1f} ± {np.std(at, ddof=1):.1f}"
     raw = [100 * line["value"] for line in found if (line["arm"], line["labels"]) == ("raw", "all")]
-    assert len(raw) == 4
+    assert len(raw) == 2
     assert math.isclose(min(raw), max(raw))
     assert rows[6] == ["raw", *rows[6][1:3], "-", "-", f"{raw[0]:.1f}"]
     assert rows[7] == ["rocket", *["-"] * 5]
@@ -103,7 +104,7 @@ def test_the_value_is_the_packages_own(run, data, tmp_path):
         for line in lines(tmp_path)
         if (line["recipe"], line["labels"]) == ("spectrogram", "all")
     }
-    assert found == {arm: own[arm] for arm in ("pretrained", "random_init", "raw")}
+    assert found == {arm: own[arm] for arm in ("pretrained", "random_init")}
 
 
 @pytest.mark.parametrize("card", ["basicmotions", "japanesevowels"])

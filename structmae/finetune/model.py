@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from structmae.evaluate.frozen import features
+from structmae.evaluate.heads import unfold
 from structmae.model import Batch, Losses, Trainable
 from structmae.nn.base import Encoded, Encoder
 from structmae.nn.series import SeriesEncoder
@@ -86,32 +88,25 @@ class ClassHead(TaskHead):
 class ForecastHead(TaskHead):
     """A linear map of all latents of a window, and with `skip` of its own values, to `horizon` rows ahead.
 
-    Features are made as `evaluate.frozen.Latents` makes them, [s x latents, window less m, s], and m is added to what
-    comes out, so the ridge on a frozen encoder is where training starts.
+    Features are those of `evaluate.frozen.Latents`, so the ridge on a frozen encoder is where training starts.
     """
 
-    def __init__(self, features: int, context: int, horizon: int, channels: int, *, skip: bool, dropout: float):
+    def __init__(self, latents: int, context: int, horizon: int, channels: int, *, skip: bool, dropout: float):
         """channels: of a row; 1 where each series is a row of its own."""
         super().__init__()
         self.horizon, self.channels, self.skip, self.dropout = horizon, channels, skip, nn.Dropout(dropout)
-        width = features + (context * channels if skip else 0) + 1
+        width = latents + 1 + (context * channels + 1 if skip else 0)
         self.weight = nn.Parameter(torch.zeros(width, horizon * channels))
 
     def forward(self, encoder: Encoder, encoded: Encoded, target: dict[str, Tensor]) -> Tensor:
-        """(B, C, horizon), scaled. Of target: x (B, C, context) scaled, x_observed, mean and deviation (B, C)."""
-        x, mean, deviation = target["x"], target["mean"], target["deviation"]
+        """(B, C, horizon), scaled. Of target: mean and deviation (B, C) of the windows, and NLinear's `own` features
+        and `level`."""
         assert isinstance(encoder, SeriesEncoder)
-        flat = encoder.flat(encoded)
         together = self.channels > 1
-        scale = (deviation.square().mean(1).sqrt() if together else deviation.flatten())[:, None]
-        parts = [scale * self.dropout(flat), scale]
-        if self.skip:
-            own = (x - mean[..., None]).masked_fill(~target["x_observed"], 0.0)
-            parts.insert(1, own.flatten(1) if together else own.flatten(0, 1))
-        out = torch.cat(parts, 1) @ self.weight
-        windows, channels = mean.shape
-        steps = out.view(windows, -1, channels).transpose(1, 2) if together else out.view(windows, channels, -1)
-        return steps + mean[..., None]
+        own = (target["own"], target["level"]) if self.skip else None
+        flat = self.dropout(encoder.flat(encoded))
+        rows, level = features(flat, target["mean"], target["deviation"], own, together)
+        return unfold(rows @ self.weight, level, together)
 
     def loss(self, prediction: Tensor, target: dict[str, Tensor]) -> Tensor | None:
         observed = target["observed"]
