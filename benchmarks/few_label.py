@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import results
+from threadpoolctl import threadpool_limits
 
 import structmae
 from structmae.cli import Parser, positive, read_settings
@@ -111,7 +112,8 @@ def _measure(series: Series, about: dict[str, Any], revision: str | None, thread
         series, about["recipe"], settings=about["settings"], seed=about["seed"], device="cpu", threads=threads,
         progress=False,
     )  # fmt: skip
-    scored = run.evaluate()
+    with threadpool_limits(threads):  # scikit-learn's own, which wait for each other where cores are busy
+        scored = run.evaluate()
     for note in scored["notes"]:
         print(f"  {note}", file=sys.stderr)
     common = {

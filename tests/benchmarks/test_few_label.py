@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import structmae
 from structmae.recipe import resolve
@@ -31,8 +32,10 @@ def data(tmp_path):
 
 @pytest.fixture
 def run(script, tmp_path, capsys, monkeypatch):
-    """Runs the script in this process, without MiniRocket; gives exit code, stdout and stderr."""
+    """Runs the script in this process, with few fits and no MiniRocket; gives exit code, stdout and stderr."""
     monkeypatch.setattr("structmae.evaluate.rocket.available", lambda: False)
+    for name, value in {"COSTS": (1.0,), "SUBSETS": 2, "FOLDS": 2}.items():
+        monkeypatch.setattr(f"structmae.evaluate.series_classification.{name}", value)
     main = script("few_label").main
 
     def call(*words):
@@ -98,7 +101,8 @@ OURS = ("patchtst", "pretrained", 1)
 
 def test_the_value_is_the_packages_own(run, data, tmp_path):
     run("--data", str(data), "--seeds", "1", *SETTINGS)
-    own = structmae.pretrain(str(data), "spectrogram", settings=TINY, progress=False, threads=1).evaluate()
+    with threadpool_limits(1):
+        own = structmae.pretrain(str(data), "spectrogram", settings=TINY, progress=False, threads=1).evaluate()
     found = {
         line["arm"]: line["value"]
         for line in lines(tmp_path)
