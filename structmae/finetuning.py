@@ -157,6 +157,9 @@ class TunedRun(Run):
         """Test scores of the fine-tuned model beside the same fine-tuned from random initialisation."""
         if task not in (None, self.task):
             raise UsageError(f"this run was fine-tuned for {self.task}: --task {task} is scored on the pre-trained run")
+        horizons, own = options.pop("horizons", None), self.config["task"].get("horizon")
+        if horizons is not None and list(horizons) != [own]:
+            raise UsageError(f"horizons={list(horizons)}: this run's head forecasts {own} rows; leave it out")
         found, say = self.data(data), options.get("progress") or (lambda text: None)
         say("fine-tuning the same from random initialisation" if data is None else f"scoring on {found.name}")
         arms = {"pretrained": self.model, "random_init": self.initial_model()}
@@ -165,6 +168,11 @@ class TunedRun(Run):
         if data is None and self.result:
             self.result["evaluation"] = scored
         return scored
+
+    @property
+    def head_forecast(self) -> Any:
+        """What `forecast` uses: the trained head, or None of a run for another task."""
+        return _part(self.task).Trained(self.model) if self.task == "forecasting" else None
 
     def predict(self, data: Any = None) -> Any:
         """A DataFrame with a row for each node, graph or recording: `id`, `label`, and the share of each class."""

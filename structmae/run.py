@@ -16,7 +16,7 @@ from structmae import registry
 from structmae.checkpoint import SCHEMA, claim, load_weights, read_json, save_weights, write_json
 from structmae.data.graphs import Graphs
 from structmae.data.series import Series
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.arms import embed
 from structmae.model import MaskedAutoencoder
 from structmae.nn.base import Encoder
@@ -26,6 +26,11 @@ from structmae.tokens import Source
 from structmae.train import Position
 
 Structure = Graphs | Series
+# The built-in tasks, by the modality of the data that they score.
+TASKS = {
+    "graph": ("node_classification", "graph_classification"),
+    "series": ("forecasting", "imputation", "classification"),
+}
 
 
 class Run:
@@ -82,7 +87,10 @@ class Run:
         data has no labels to score.
         """
         found = self.data(data)
-        part = registry.get("task", task or self.modality.tasks(found)[0])
+        possible = self.modality.tasks(found)
+        if any(task in names for modality, names in TASKS.items() if modality != self.recipe.modality):
+            raise UsageError(f"task {task} is not for {self.recipe.modality} data: there are {', '.join(possible)}")
+        part = registry.get("task", task or possible[0])
         part.check(found, self.recipe)
         scored: dict[str, Any] = part.evaluate(
             self.encoder, self.initial_encoder(), self.source(found), found, self.recipe, **options

@@ -162,9 +162,7 @@ class ForecastHead:
         return torch.cat(parts)
 
 
-def fit_head(
-    encoder: Encoder, source: Any, horizon: int, recipe: Recipe, *, skip: bool | None = None
-) -> ForecastHead:
+def fit_head(encoder: Encoder, source: Any, horizon: int, recipe: Recipe, *, skip: bool | None = None) -> ForecastHead:
     """The head that `evaluate` scores, of one horizon: fitted on training windows, its penalty chosen on validation.
     `skip` is `probe.skip` without it. Raises as `evaluate` does."""
     parts = Parts.of(source.series.split)

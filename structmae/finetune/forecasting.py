@@ -1,5 +1,6 @@
 """Rows ahead of a table of series."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -70,6 +71,26 @@ def _windows(source: Any, starts: Tensor, horizon: int, mixed: bool) -> Labelled
         }  # fmt: skip
 
     return Labelled(starts, source.at, label, source.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The head that fine-tuning made, with its encoder, as `forecasting.head_of` hands out heads."""
+
+    model: TaskModel
+
+    @property
+    def horizon(self) -> int:
+        """Rows ahead."""
+        assert isinstance(self.model.head, ForecastHead)
+        return self.model.head.horizon
+
+    def predict(self, encoder: Any, source: Any, starts: Tensor) -> Tensor:
+        """Scaled values (B, C, horizon) after the windows that start there. The encoder is the model's own."""
+        mixed = bool(getattr(self.model.encoder, "mixed", False))
+        windows = _windows(source, starts, self.horizon, mixed)
+        with frozen(self.model):
+            return torch.cat([self.model.predict(batch) for batch in windows.batches()])
 
 
 def errors(model: TaskModel, source: Labelled) -> Errors:
