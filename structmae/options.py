@@ -181,7 +181,9 @@ class ProbeOptions:
     search: bool = option(
         False, "choose lr and weight decay on validation from one grid instead (the harness does)", of="graph"
     )
-    skip: bool = option(False, "a forecasting head also reads the window's own values", of="series")
+    skip: bool = option(
+        True, "a forecasting head is NLinear first, and a ridge of the latents on what it leaves", of="series"
+    )
 
 
 @dataclass(frozen=True)
@@ -199,4 +201,4 @@ class FinetuneOptions:
     dropout: float = option(0.2, "of what the head reads", low=0, below=1)
     mask_ratio: float = option(0.0, "share of the tokens hidden while fine-tuning (Audio-MAE); 0: none", low=0, below=1)
     horizon: int = option(96, "rows to forecast", low=1, of="series")
-    skip: bool = option(True, "a forecasting head adds a linear map of the window's own values", of="series")
+    skip: bool = option(True, "a forecasting head is NLinear first, as in probe.skip", of="series")

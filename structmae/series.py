@@ -73,6 +73,9 @@ def describe(series: Series, tokenizer: SeriesTokenizer) -> str:
         if not tokenizer.spectrum
         else (f"{rows} x {columns} patches of the spectrogram")
     )
+    longest = int((series.ptr[1:] - series.ptr[:-1]).max())
+    if series.level == "sample" and longest > tokenizer.context:
+        tokens += f"; of recordings of up to {longest} rows training reads the first {tokenizer.context}"
     shrunk = f", shrunk from tokens.context={tokenizer.shrunk_from}" if tokenizer.shrunk_from else ""
     return (
         f"{series.name}: {several}{len(series.values)} rows, {len(series.channels)} channels; windows of "

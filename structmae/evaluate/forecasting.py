@@ -54,7 +54,7 @@ def evaluate(
     errors: dict[str, dict[int, Errors]] = {}
     with frozen(encoder, initial):
         for arm, part in (("pretrained", encoder), ("random_init", initial)):
-            design = Latents(part, source, skip=getattr(recipe.probe, "skip", False), at_once=at_once)
+            design = Latents(part, source, skip=recipe.probe.skip, at_once=at_once)
             heads[arm] = fit(source, design, parts, chosen)
             errors[arm] = score(source, design, parts, heads[arm])
             say(_line(arm, errors[arm]))

@@ -23,7 +23,8 @@ class Gram:
         """Raises StructmaeError for more than `WIDEST` features."""
         if width > WIDEST:
             raise StructmaeError(
-                f"a ridge over {width} features: at most {WIDEST} fit; lower tokens.context or encoder.hidden"
+                f"a ridge over {width} features: at most {WIDEST} fit; lower tokens.context or encoder.hidden, or "
+                "choose fewer data.channels"
             )
         self.xx = torch.zeros(width, width, dtype=torch.float64, device=device)
         self.xy = torch.zeros(width, outputs, dtype=torch.float64, device=device)

@@ -61,7 +61,7 @@ RECIPE = Recipe(
         Override("level:sample", {"encoder.hidden": 32, "train.lr": 1e-3}, size="tiny"),  # the budget of spectrogram
         Override("level:panel", {"finetune.head_epochs": 0, "finetune.dropout": 0.0, "finetune.lr": 1e-4}),
         Override("lorenz96", {"tokens.context": 96, "tokens.segment": 8}),
-        Override("lorenz96", {"train.batch_size": 16, "train.items": 512, "train.epochs": 10}, "tiny"),
+        Override("lorenz96", {"train.batch_size": 16, "train.items": 512, "train.epochs": 12}, "tiny"),
         Override("japanesevowels", {"tokens.segment": 2, "train.epochs": 40}),
     ),
 )

@@ -183,7 +183,7 @@ class SeriesSource:
         train = torch.from_numpy(np.asarray(series.split["train"]))
         if series.level == "panel":
             begin, end = train.tolist()
-            self.starts = torch.arange(begin, max(end - self.context, begin) + 1)
+            self.starts = torch.arange(begin, max(end - self.context + 1, begin))
         else:
             self.starts = torch.from_numpy(series.ptr)[train]
 

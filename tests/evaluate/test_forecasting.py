@@ -8,7 +8,7 @@ from structmae.evaluate import forecasting
 from structmae.evaluate.forecasting import check, evaluate, fit_head
 from structmae.recipe import ProbeOptions, Recipe
 
-RECIPE = Recipe(modality="series")
+RECIPE = Recipe(modality="series", probe=ProbeOptions(skip=False))
 SKIP = Recipe(modality="series", probe=ProbeOptions(skip=True))
 
 

@@ -146,3 +146,14 @@ def test_a_decoder_has_one_head_an_open_end_and_the_encoders_width_inside():
     attention = build(resolve("graphmae"), tokenizer).heads["features"].decoder.body.layers[0].conv
     assert attention.heads == 1
     assert attention.out_channels == 7
+
+
+def test_batch_normalisation_reads_a_single_row_too():
+    from structmae.nn.gnn import NORMS
+
+    norm = NORMS["batchnorm"](3)
+    one = torch.tensor([[1.0, 2.0, 3.0]])
+    assert torch.allclose(norm(one), one, atol=1e-4)  # mean 0 and variance 1 until rows have come
+    norm(torch.randn(50, 3) + 4)
+    assert not torch.allclose(norm(one), one, atol=0.1)
+    assert torch.equal(norm(one), norm.eval()(one))
