@@ -1,7 +1,9 @@
 """From a pre-trained run to one that is fine-tuned on a task: its encoder and a head, in a folder of its own."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,13 @@ from typing import Any
 import torch
 
 from structmae import registry
-from structmae.checkpoint import Checkpoint, claim, load_weights, save_weights, write_json
+from structmae.checkpoint import Checkpoint, claim, load_weights, read_json, save_weights, write_json
 from structmae.errors import StructmaeError, UsageError
 from structmae.finetune.model import TaskModel
 from structmae.nn.build import build_encoder
 from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
 from structmae.recipe import Recipe, amend
-from structmae.run import Run, describe_data, load, read_config, summary
+from structmae.run import Run, build, describe_data, load, read_config, summary
 from structmae.train import Interrupted, Position, fit
 
 INITIAL = "random_init.safetensors"
@@ -62,20 +64,23 @@ def finetune(
     if exists and not resume:
         raise StructmaeError(f"--out {folder} exists: choose another folder, or go on with it by --resume")
     about = {"name": name, **part.shape(found, recipe)}
+    tokenizer = deepcopy(base.encoder.tokenizer) if data is None else base.modality.adapt(base.encoder.tokenizer, found)
     config = {
         **base.config,
         "recipe": {key: value for key, value in recipe.describe().items() if key in base.config["recipe"]},
-        "data": {**base.config["data"], **describe_data(found)},
+        "tokenizer": tokenizer.config(),
+        "data": describe_data(found),
         "task": about,
+        "base": {"seed": base.recipe.train.seed, "encoder": _digest(base.encoder)},
         "device": device_of(device).type,
         "threads": threads or torch.get_num_threads(),
     }
-    model = build_task(recipe, base.encoder.tokenizer, about)
-    model.encoder.load_state_dict(base.encoder.state_dict())
+    model = build_task(recipe, tokenizer, about)
+    _start_from(model, base)
     tuned = TunedRun(recipe, model, config, found)
     part.parts(tuned.source(found), found, recipe)  # what can't be split is refused before the work
     if exists and folder is not None:
-        _same(folder, config)
+        _same(folder, config, device, threads)
         if (folder / "result.json").exists():
             say("this run has finished: its result")
             done = load(folder)
@@ -89,7 +94,7 @@ def finetune(
     if folder is not None and not exists:
         claim(folder, lambda made: write_json(made / "config.json", config))
     tuned.folder = folder
-    say(f"data: {tuned.modality.describe(found, base.encoder.tokenizer)}")
+    say(f"data: {tuned.modality.describe(found, tokenizer)}")
     with thread_limit(config["threads"]):
         try:
             position = tuned.train_arm(tuned.model, folder, progress)
@@ -112,6 +117,7 @@ class TunedRun(Run):
     """A run whose model is an encoder with a head for `config["task"]`: what `Run` has, and `predict`."""
 
     model: Any  # TaskModel
+    _initial_best: int | None = None
 
     @property
     def task(self) -> str:
@@ -140,7 +146,9 @@ class TunedRun(Run):
         """The same model, fine-tuned alike from the encoder's weights before pre-training. It is trained when first
         asked for, and kept in the run's folder."""
         model = build_task(self.recipe, self.encoder.tokenizer, self.config["task"])
-        model.encoder.load_state_dict(self.initial_encoder().state_dict())
+        seeded = replace(self.recipe, train=replace(self.recipe.train, seed=self.config["base"]["seed"]))
+        initial = build(seeded, deepcopy(self.encoder.tokenizer)).encoder
+        model.encoder.load_state_dict({**initial.state_dict(), **_buffers(self.encoder)})
         weights = None if self.folder is None else self.folder / INITIAL
         if weights is not None and weights.exists():
             load_weights(weights, model)
@@ -148,10 +156,18 @@ class TunedRun(Run):
         beside = None if self.folder is None else self.folder / "random_init"
         if beside is not None:
             beside.mkdir(exist_ok=True)
-        self.train_arm(model, beside)
+        position = self.train_arm(model, beside)
+        self._initial_best = position.best_epoch
+        if beside is not None:
+            write_json(beside / "position.json", {"best_epoch": position.best_epoch, "validation": position.validation})
         if weights is not None:
             save_weights(weights, model)
         return model
+
+    def initial_best(self) -> int | None:
+        """The epoch that validation chose for the model of `initial_model`."""
+        kept = None if self.folder is None else self.folder / "random_init" / "position.json"
+        return read_json(kept)["best_epoch"] if kept is not None and kept.exists() else self._initial_best
 
     def evaluate(self, data: Any = None, *, task: str | None = None, **options: Any) -> dict[str, Any]:
         """Test scores of the fine-tuned model beside the same fine-tuned from random initialisation."""
@@ -160,11 +176,18 @@ class TunedRun(Run):
         horizons, own = options.pop("horizons", None), self.config["task"].get("horizon")
         if horizons is not None and list(horizons) != [own]:
             raise UsageError(f"horizons={list(horizons)}: this run's head forecasts {own} rows; leave it out")
-        found, say = self.data(data), options.get("progress") or (lambda text: None)
+        part, say = _part(self.task), options.get("progress") or (lambda text: None)
+        found = part.recoded(self.data(data), self.config["task"])
+        registry.get("task", self.task).check(found, self.recipe)
         say("fine-tuning the same from random initialisation" if data is None else f"scoring on {found.name}")
         arms = {"pretrained": self.model, "random_init": self.initial_model()}
-        part = _part(self.task)
-        scored: dict[str, Any] = part.evaluation(arms, self.source(found), found, self.recipe, self.task)
+        source = self.source(found, anew=data is not None)
+        scored: dict[str, Any] = part.evaluation(arms, source, found, self.recipe, self.task)
+        scored["best_epoch"] = {"pretrained": self.result.get("best_epoch"), "random_init": self.initial_best()}
+        unmoved = [name for name, epoch in scored["best_epoch"].items() if epoch == 0]
+        if unmoved and self.task == "forecasting":
+            start = "no epoch was better on validation than the start, NLinear and a ridge on the frozen encoder"
+            scored["notes"] = [f"{' and '.join(unmoved)}: {start}"]
         if data is None and self.result:
             self.result["evaluation"] = scored
         return scored
@@ -177,6 +200,8 @@ class TunedRun(Run):
     def predict(self, data: Any = None) -> Any:
         """A DataFrame with a row for each node, graph or recording: `id`, `label`, and the share of each class."""
         found = self.data(data)
+        if self.task not in self.modality.tasks(found):
+            raise UsageError(f"this run was fine-tuned for {self.task}, which {found.name} is not for")
         return _part(self.task).predict(self.model, self.source(found), found, self.config["task"])
 
 
@@ -185,7 +210,7 @@ def build_task(recipe: Recipe, tokenizer: Any, about: Mapping[str, Any]) -> Task
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         encoder = build_encoder(recipe, tokenizer)
-        return TaskModel(recipe, encoder, _part(about["name"]).head(encoder, None, dict(about), recipe))
+        return TaskModel(recipe, encoder, _part(about["name"]).head(encoder, dict(about), recipe))
 
 
 def _part(task: str) -> Any:
@@ -229,12 +254,35 @@ def _training(recipe: Recipe) -> Recipe:
     )  # fmt: skip
 
 
-def _same(folder: Path, config: dict[str, Any]) -> None:
-    """Raises StructmaeError where the run in `folder` is another one."""
+def _start_from(model: TaskModel, base: Run) -> None:
+    """The encoder's weights, and its mask tokens where some are hidden while fine-tuning. The scaler stays."""
+    model.encoder.load_state_dict({**base.encoder.state_dict(), **_buffers(model.encoder)})
+    if len(model.tokens):
+        model.tokens.load_state_dict(base.model.tokens.state_dict())
+
+
+def _buffers(encoder: Any) -> dict[str, Any]:
+    """What the tokenizer learnt of the data."""
+    return {f"tokenizer.{name}": value for name, value in encoder.tokenizer.state_dict().items()}
+
+
+def _digest(encoder: Any) -> str:
+    """SHA-256 of the encoder's weights, so that a run goes on with the encoder that it began with."""
+    found = hashlib.sha256()
+    for name, value in sorted(encoder.state_dict().items()):
+        found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _same(folder: Path, config: dict[str, Any], device: str, threads: int | None) -> None:
+    """Raises StructmaeError where the run in `folder` is another one; takes over what was left to it."""
     stored = read_config(folder)
     if "task" not in stored:
         raise StructmaeError(f"{folder} is a pre-trained run, not one that is fine-tuned: choose another --out")
-    differ = [key for key in ("recipe", "task", "data", "device", "threads") if stored[key] != config[key]]
+    for key, given in (("device", device != "auto"), ("threads", threads is not None)):
+        if not given:
+            config[key] = stored[key]
+    differ = [key for key in ("recipe", "task", "data", "base", "device", "threads") if stored[key] != config[key]]
     if differ:
         raise StructmaeError(
             f"{folder} cannot go on with other options: {', '.join(differ)} differ. Leave them out, or start a new run"

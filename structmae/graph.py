@@ -1,6 +1,7 @@
 """The graph modality: how graphs are read, become tokens and batches, and are described."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +50,7 @@ def encoder(recipe: Recipe, tokenizer: NodeTokenizer | Mapping[str, Any]) -> Gra
     return GraphEncoder(recipe.encoder, made)
 
 
-def source(graphs: Graphs, tokenizer: NodeTokenizer, device: torch.device) -> GraphSource:
+def source(graphs: Graphs, tokenizer: NodeTokenizer, device: torch.device, *, anew: bool = False) -> GraphSource:
     """Batches for the training loop."""
     return GraphSource(graphs, tokenizer, device)
 
@@ -65,3 +66,8 @@ def describe(graphs: Graphs, tokenizer: NodeTokenizer) -> str:
     edges = f"{graphs.num_edges // 2} undirected edges" if tokenizer.undirected else f"{graphs.num_edges} edges"
     shape = f"{graphs.num_nodes} nodes, {edges}, {graphs.x.shape[1]} feature columns ({tokenizer.normalize})"
     return f"{graphs.name}: {several}{shape}"
+
+
+def adapt(tokenizer: NodeTokenizer, graphs: Graphs) -> NodeTokenizer:
+    """The tokenizer for fine-tuning on other graphs: as it is."""
+    return deepcopy(tokenizer)

@@ -141,6 +141,8 @@ def _reopen(
 ) -> Run:
     """The run in `folder`, after making sure that no option given again differs from what it was started with."""
     config = read_config(folder)
+    if "task" in config:
+        raise StructmaeError(f"{folder} is a run that is fine-tuned: go on with structmae finetune, or choose another")
     stored = from_tree(config["recipe"])
     if isinstance(recipe, Recipe):
         before, after = stored.settings(), recipe.settings()

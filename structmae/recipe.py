@@ -234,6 +234,12 @@ def _check_modality(recipe: Recipe) -> None:
     for name, head in recipe.heads.items():
         if mask.act == "drop" and not head.layers:  # a linear map would read zeros wherever something is hidden
             raise UsageError(f"mask.act=drop needs a decoder: set heads.{name}.layers=1")
+        if mask.act == "drop" and head.remask == "hidden":
+            raise UsageError(f"heads.{name}.remask=hidden: mask.act=drop leaves no latents to zero; set it to none")
+        if head.hidden and not head.layers:
+            raise UsageError(
+                f"heads.{name}.hidden={head.hidden} is of a decoder with layers: set heads.{name}.layers=1"
+            )
         if recipe.encoder.channels == "mixed" and head.remask != "none":
             raise UsageError(
                 f"heads.{name}.remask={head.remask}: with encoder.channels=mixed a latent is of a step, no token: "

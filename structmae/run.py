@@ -93,7 +93,12 @@ class Run:
         part = registry.get("task", task or possible[0])
         part.check(found, self.recipe)
         scored: dict[str, Any] = part.evaluate(
-            self.encoder, self.initial_encoder(), self.source(found), found, self.recipe, **options
+            self.encoder,
+            self.initial_encoder(),
+            self.source(found, anew=data is not None),
+            found,
+            self.recipe,
+            **options,
         )
         if data is None and self.result:
             self.result["evaluation"] = scored
@@ -142,9 +147,9 @@ class Run:
         save_weights(folder / "model.safetensors", self.model)
         write_json(folder / "result.json", self.result)
 
-    def source(self, data: Structure) -> Source:
-        """Batches of data, as tokens."""
-        made: Source = self.modality.source(data, self.encoder.tokenizer, self.device)
+    def source(self, data: Structure, *, anew: bool = False) -> Source:
+        """Batches of data, as tokens; of series with `anew` scaled by their own training rows."""
+        made: Source = self.modality.source(data, self.encoder.tokenizer, self.device, anew=anew)
         return made
 
     @property
@@ -177,7 +182,7 @@ class Run:
         }
         evaluation = self.result.get("evaluation") or {}
         facts |= {
-            f"{row['features']}": f"{row['value']:.3f} {evaluation['metric']}" for row in evaluation.get("rows", [])
+            name: f"{value:.3f} {evaluation['metric']}" for name, value in evaluation.items() if type(value) is float
         }
         cells = "".join(
             f"<tr><th style='text-align:left'>{html.escape(key.replace('_', ' '))}</th>"

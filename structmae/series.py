@@ -54,9 +54,9 @@ def encoder(recipe: Recipe, tokenizer: SeriesTokenizer | Mapping[str, Any]) -> S
     return SeriesEncoder(recipe, made)
 
 
-def source(series: Series, tokenizer: SeriesTokenizer, device: torch.device) -> SeriesSource:
-    """Batches for the training loop."""
-    return SeriesSource(series, tokenizer, device)
+def source(series: Series, tokenizer: SeriesTokenizer, device: torch.device, *, anew: bool = False) -> SeriesSource:
+    """Batches for the training loop. `anew`: scaled by the training rows of these series, whatever their names."""
+    return SeriesSource(series, tokenizer, device, anew=anew)
 
 
 def tasks(series: Series) -> tuple[str, ...]:
@@ -81,3 +81,13 @@ def describe(series: Series, tokenizer: SeriesTokenizer) -> str:
         f"{series.name}: {several}{len(series.values)} rows, {len(series.channels)} channels; windows of "
         f"{tokenizer.context} rows{shrunk}, {tokens}"
     )
+
+
+def adapt(tokenizer: SeriesTokenizer, series: Series) -> SeriesTokenizer:
+    """The tokenizer for fine-tuning on other series: windows as they were, channels and scaler of these."""
+    made = SeriesTokenizer.from_config({**tokenizer.config(), "channels": list(series.channels)})
+    if made.normalize == "standard":
+        mean, deviation = series.scale()
+        made.mean.copy_(torch.from_numpy(mean))
+        made.deviation.copy_(torch.from_numpy(deviation))
+    return made

@@ -73,7 +73,7 @@ def on_grid(stamps: pd.Index, where: str, place: Callable[[int], str]) -> Grid:
         raise StructmaeError(
             f"{where}: stamps are irregular: the commonest step is {_shown_step(common, stamps)}, and "
             f"{stamps[row]} ({place(row)}) is not on its grid. Resample the table first "
-            f"(frame.resample('{_rule(common, stamps)}').mean()), or leave the stamps out (--time none)."
+            f"(frame.resample('{_rule(common, stamps)}').mean()), or leave the stamps out (--set data.time=none)."
         )
     first, last = codes[aligned][0], codes[aligned][-1]
     size = int((last - first) // common) + 1

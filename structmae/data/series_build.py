@@ -158,7 +158,7 @@ def _borders(draft: SeriesDraft, rows: int, split: str, relaxed: bool) -> tuple[
         empty = KEYS[sizes.index(min(sizes))]
         raise StructmaeError(
             f"{draft.where}: {rows} {'row' if rows == 1 else 'rows'}, too few rows: the {empty} part of the split has "
-            "none. Give a longer series, or another split (--split 0.6/0.2/0.2)."
+            "none. Give a longer series, or another split (--set data.split=0.6/0.2/0.2)."
         )
     ends = np.cumsum((0, *sizes))
     return {key: ends[i : i + 2].astype(np.int64) for i, key in enumerate(KEYS)}, source

@@ -55,6 +55,15 @@ def load_series(
         StructmaeError: data that is missing, damaged, irregular, or no series; the column is named.
     """
     if isinstance(data, Series):
+        asked = {"time": time, "id": id, "value": value, "channels": channels, "split": split}
+        given = [f"data.{key}={told}" for key, told in asked.items() if told not in ("auto", "all")]
+        if given:
+            raise UsageError(f"{given[0]} is for a table that is read, and this is a Series already: leave it out")
+        if schema is not None and data.channels != schema.channels:
+            raise StructmaeError(
+                f"{data.name} has channels {', '.join(data.channels[:5])}, and {', '.join(schema.channels[:5])} are "
+                "needed, in this order: give the table that it was made of"
+            )
         return data
     roles = _roles(time, id, value)
     only = None if isinstance(channels, str) and channels == "all" else _listed(channels)

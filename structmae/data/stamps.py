@@ -142,7 +142,7 @@ def _of_column(column: pd.Series, name: str, where: str, place: Callable[[int], 
         row = first_bad_date(column)
         raise StructmaeError(
             f"{where}: column '{name}' holds '{column.iloc[row]}' in {place(row)}, which is no date that can be read "
-            "with the others. Write stamps as 2024-01-31 18:00, or say --time none."
+            "with the others. Write stamps as 2024-01-31 18:00, or say --set data.time=none."
         )
     notes += found[1]
     return found[0]
@@ -171,7 +171,7 @@ def _of_numbers(
         row = int(order[int(np.argmax(np.abs(steps - step))) + 1])
         raise StructmaeError(
             f"{where}: stamps are irregular: column '{name}' goes on by {step:g}, but not at {values[row]:g} "
-            f"({place(row)}). Resample the table first, or leave the stamps out (--time none)."
+            f"({place(row)}). Resample the table first, or leave the stamps out (--set data.time=none)."
         )
     notes.append(f"column '{name}' holds fractions, {step:g} apart: rows are numbered instead")
     ranks = np.empty(values.size, np.int64)

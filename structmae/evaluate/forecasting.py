@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -77,7 +78,7 @@ def evaluate(
                 "mae": scored.mae,
                 "n_windows": scored.windows,
                 "validation": heads["pretrained"][horizon].validation,
-                "penalty": heads["pretrained"][horizon].penalty,
+                "penalty": finite(heads["pretrained"][horizon].penalty),  # null: validation leaves the latents out
                 **{arm: each[horizon].mse for arm, each in errors.items() if arm != "pretrained"},
                 "nlinear_look_back": look_backs[horizon],
             }
@@ -90,8 +91,13 @@ def evaluate(
         "split_source": data.split_source,
         **{arm: fmean(each[horizon].mse for horizon in chosen) for arm, each in errors.items()},
         "rows": rows,
-        "notes": notes,
+        "notes": [*notes, *parts.note],
     }
+
+
+def finite(penalty: float) -> float | None:
+    """As JSON has it: none where it is infinite."""
+    return penalty if isfinite(penalty) else None
 
 
 def settle(parts: Parts, look_back: int, data: Series, horizons: Sequence[int] | None) -> tuple[list[int], list[str]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from structmae.errors import StructmaeError
 from structmae.evaluate.ridge import PENALTIES, Gram, best
 
+MOST = 100_000  # training rows that heads are fitted on, the last ones; validation has a quarter. Test has no limit
 ROWS = 4096  # of a product: large enough for a fast one
 
 
@@ -46,7 +47,7 @@ class Design(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """Row borders: windows of a part have all their targets in it."""
+    """Row borders: windows of a part have all their targets in it. Of a long table the last `MOST` training rows."""
 
     train: tuple[int, int]
     validation: tuple[int, int]
@@ -55,7 +56,15 @@ class Parts:
     @classmethod
     def of(cls, split: Mapping[str, Any]) -> "Parts":
         train, validation, test = ((int(split[p][0]), int(split[p][1])) for p in ("train", "validation", "test"))
-        return cls(train, validation, test)
+        low, high = max(train[0], train[1] - MOST), min(validation[1], validation[0] + MOST // 4)
+        return cls((low, train[1]), (validation[0], high), test)
+
+    @property
+    def note(self) -> list[str]:
+        """What is not read of a long table."""
+        if self.train[1] - self.train[0] < MOST:
+            return []
+        return [f"heads are fitted on the last {MOST} training rows, their penalty on {MOST // 4} validation rows"]
 
     def starts(self, part: str, look_back: int, horizon: int) -> Int[Tensor, "windows"]:
         """Where the windows of a part start: of train, look-back and targets lie in its rows; of the others the targets

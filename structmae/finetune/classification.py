@@ -1,5 +1,7 @@
 """Classes of nodes, of graphs, and of recordings."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from structmae.finetune.labelled import Labelled
 from structmae.finetune.model import ClassHead, TaskModel
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
+from structmae.tokens import TokenSet
 
 
 def shape(data: Graphs | Series, recipe: Recipe) -> dict[str, Any]:
@@ -25,9 +28,9 @@ def shape(data: Graphs | Series, recipe: Recipe) -> dict[str, Any]:
     return {"classes": list(data.classes)}
 
 
-def head(encoder: Encoder, source: Any, known: dict[str, Any], recipe: Recipe) -> ClassHead:
+def head(encoder: Encoder, known: dict[str, Any], recipe: Recipe) -> ClassHead:
     """A new head; its width is what the encoder gives of one item."""
-    members = len(encoder.tokenizer.channels) if hasattr(encoder.tokenizer, "channels") else 1
+    members = len(getattr(encoder.tokenizer, "channels", (0,)))
     width = encoder.width * (1 if getattr(encoder, "mixed", False) or recipe.encoder.pool == "none" else members)
     return ClassHead(width, len(known["classes"]), recipe.finetune.dropout)
 
@@ -52,14 +55,37 @@ def parts(source: Any, data: Graphs | Series, recipe: Recipe) -> tuple[dict[str,
             return Labelled(one, source.batch, lambda _: {"y": y[rows], "rows": rows}, source.device)
 
         return {name: of(rows) for name, rows in split.items()}, where
-    fetch = source.batch
-    if isinstance(data, Series):
-        starts = torch.from_numpy(data.ptr[:-1])
-
-        def fetch(items: Tensor) -> Any:
-            return source.at(starts[items])
-
+    fetch = _fetch(source, data)
     return {name: Labelled(items, fetch, lambda i: {"y": y[i]}, source.device) for name, items in split.items()}, where
+
+
+def _fetch(source: Any, data: Graphs | Series) -> Callable[[Tensor], dict[str, TokenSet]]:
+    """Tokens of graphs, or of recordings. Raises StructmaeError for recordings that a window does not hold."""
+    if not isinstance(data, Series):
+        batch: Callable[[Tensor], dict[str, TokenSet]] = source.batch
+        return batch
+    longest, starts = int(np.diff(data.ptr).max()), torch.from_numpy(data.ptr[:-1])
+    if longest > source.context:
+        raise StructmaeError(
+            f"{data.name} has recordings of up to {longest} rows, and the encoder reads {source.context}: pre-train "
+            f"with --set tokens.context={longest}, or cut them"
+        )
+    return lambda items: dict(source.at(starts[items]))
+
+
+def recoded(data: Graphs | Series, known: dict[str, Any]) -> Graphs | Series:
+    """Data whose label codes are those of the head. Raises StructmaeError for a class that it does not know."""
+    classes = list(known["classes"])
+    if data.y is None or list(data.classes) == classes:
+        return data
+    unknown = [name for name in data.classes if name not in classes]
+    if unknown:
+        raise StructmaeError(f"{data.name} has class {unknown[0]!r}: this run knows {', '.join(classes)}")
+    codes = np.array([*(classes.index(name) for name in data.classes), -1])
+    y = codes[np.asarray(data.y)]
+    if isinstance(data, Series):
+        return replace(data, y=y, classes=tuple(classes))
+    return replace(data, y=torch.from_numpy(y), classes=tuple(classes))
 
 
 def _split(data: Graphs | Series, y: Tensor, recipe: Recipe) -> tuple[dict[str, Tensor], str]:
@@ -79,9 +105,9 @@ def _split(data: Graphs | Series, y: Tensor, recipe: Recipe) -> tuple[dict[str, 
         out = torch.cat([each[: len(each) // 5] for each in held])
         split["validation"], split["train"] = out.sort().values, train[~torch.isin(train, out)]
         where += f"; a fifth of each class of train is validation, seed {seed}"
-    empty = [name for name, rows in split.items() if not len(rows)]
-    if empty:
-        raise StructmaeError(f"{data.name} has no labelled items in its {' and '.join(empty)} part")
+    few = [name for name, rows in split.items() if len(rows) < (2 if name == "train" else 1)]
+    if few:
+        raise StructmaeError(f"{data.name} has too few labelled items in its {' and '.join(few)} part")
     return split, where
 
 
@@ -131,15 +157,7 @@ def evaluation(
 
 def predict(model: TaskModel, source: Any, data: Graphs | Series, known: dict[str, Any]) -> pd.DataFrame:
     """A row for each node, graph or recording: `id`, the `label` that scores highest, and the share of each class."""
-    items = torch.arange(data.num_items)
-    fetch = source.batch
-    if isinstance(data, Series):
-        starts = torch.from_numpy(data.ptr[:-1])
-
-        def fetch(items: Tensor) -> Any:
-            return source.at(starts[items])
-
-    everything = Labelled(items, fetch, lambda i: {"y": i}, source.device)
+    everything = Labelled(torch.arange(data.num_items), _fetch(source, data), lambda i: {"y": i}, source.device)
     with frozen(model):
         shares = torch.cat([model.predict(batch).softmax(1).cpu() for batch in everything.batches()])
     classes = known["classes"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from structmae.data.series import Series
-from structmae.errors import UsageError
+from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate import forecasting
 from structmae.evaluate.baselines import NLinear
 from structmae.evaluate.frozen import frozen, location_scale
@@ -19,13 +19,18 @@ from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
 
 
+def recoded(data: Series, known: dict[str, Any]) -> Series:
+    """Values have no codes."""
+    return data
+
+
 def shape(data: Series, recipe: Recipe) -> dict[str, Any]:
     """What the head needs to know. Raises UsageError and StructmaeError as `evaluate.forecasting.check` does."""
     forecasting.check(data, recipe)
     return {"horizon": recipe.finetune.horizon}
 
 
-def head(encoder: Encoder, source: Any, known: dict[str, Any], recipe: Recipe) -> ForecastHead:
+def head(encoder: Encoder, known: dict[str, Any], recipe: Recipe) -> ForecastHead:
     """A head of zeros."""
     tokenizer, mixed = encoder.tokenizer, getattr(encoder, "mixed", False)
     return ForecastHead(
@@ -115,6 +120,8 @@ def evaluation(arms: dict[str, TaskModel], source: Any, data: Series, recipe: Re
     scored = {name: errors(model, sources["test"]) for name, model in arms.items()}
     simple = forecasting.naive(source, borders, [horizon], max(source.context, data.period), data.period)
     simple["nlinear"], look_backs = forecasting.nlinear(source, borders, [horizon], source.context)
+    if not scored["pretrained"].values:
+        raise StructmaeError(f"{data.name}: no target of the test part is observed, so there is nothing to score")
     low, high = borders.test
     assert scored["pretrained"].windows == high - low - horizon + 1
     others = {name: each[horizon].mse for name, each in simple.items()}

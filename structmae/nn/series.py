@@ -28,7 +28,8 @@ class SeriesEncoder(Encoder):
         self.mixed, self.window_norm = options.channels == "mixed", tokenizer.window_norm
         self.size = tokenizer.grid[0] * tokenizer.grid[1]  # tokens of a series
         self.token_widths = {"segment": tokenizer.width}
-        self.content_widths = {"segment": tokenizer.width if self.mixed else options.hidden}
+        # Mixed channels are hidden as they are, values and what is missing; a series alone as a vector.
+        self.content_widths = {"segment": 2 * tokenizer.width if self.mixed else options.hidden}
         width = tokenizer.width * (len(tokenizer.channels) if self.mixed else 1)
         self.project = nn.Linear(width, options.hidden, bias=False)  # the positions are its bias
         self.missing = nn.Linear(width, options.hidden, bias=False)
@@ -66,7 +67,8 @@ class SeriesEncoder(Encoder):
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         part = tokens["segment"]
         if self.mixed:
-            return {"segment": part.values}
+            gone = torch.zeros_like(part.values) if part.observed is None else (~part.observed).to(part.values.dtype)
+            return {"segment": torch.cat([part.values, gone], 1)}
         h = self.project(part.values)
         if part.observed is not None:
             h = h + self.missing((~part.observed).to(h.dtype))
@@ -81,10 +83,11 @@ class SeriesEncoder(Encoder):
         channels = len(self.tokenizer.channels)
         windows = len(part.item_id) // channels
         step = part.batch // channels * self.size + position
-        steps = h["segment"].new_zeros(windows * self.size, channels, self.tokenizer.width)
+        steps = h["segment"].new_zeros(windows * self.size, channels, 2 * self.tokenizer.width)
         steps = steps.index_put((step, part.batch % channels), h["segment"])
         there = torch.unique(step)  # a step of which nothing is left is no token
-        x = self.project(steps.flatten(1)[there]) + self.position[there % self.size]
+        seen, gone = steps[there].split(self.tokenizer.width, 2)
+        x = self.project(seen.flatten(1)) + self.missing(gone.flatten(1)) + self.position[there % self.size]
         borders = torch.arange(0, len(steps) + 1, self.size, device=there.device)
         latent = self.body(self.dropout(x), torch.searchsorted(there, borders))
         return {"step": latent.new_zeros(len(steps), self.width).index_copy(0, there, latent)}

@@ -170,10 +170,13 @@ class SeriesTokenizer(nn.Module):
 class SeriesSource:
     """Windows of a table of series. An epoch goes through those in the training rows, or the training recordings."""
 
-    def __init__(self, series: Series, tokenizer: SeriesTokenizer, device: torch.device | None = None):
+    def __init__(
+        self, series: Series, tokenizer: SeriesTokenizer, device: torch.device | None = None, *, anew: bool = False
+    ):
+        """anew: take the scaler of these series' training rows, though the tokenizer knows channels of these names."""
         self.series, self.tokenizer, self.device = series, tokenizer, device or torch.device("cpu")
         self.context, self.segment = tokenizer.context, tokenizer.segment
-        own = series.channels == tokenizer.channels
+        own = series.channels == tokenizer.channels and not (anew and series.level == "panel")
         mean, deviation = tokenizer.mean.cpu(), tokenizer.deviation.cpu()
         if not own and tokenizer.normalize == "standard":  # other series have a scaler of their own training rows
             mean, deviation = (torch.from_numpy(part).float() for part in series.scale())
@@ -185,7 +188,8 @@ class SeriesSource:
             begin, end = train.tolist()
             self.starts = torch.arange(begin, max(end - self.context + 1, begin))
         else:
-            self.starts = torch.from_numpy(series.ptr)[train]
+            begins, ends = torch.from_numpy(series.ptr[:-1])[train], torch.from_numpy(series.ptr[1:])[train]
+            self.starts = torch.cat([torch.arange(a, b, self.context) for a, b in zip(begins, ends, strict=True)])
 
     @property
     def num_items(self) -> int:
