@@ -68,7 +68,8 @@ def load_weights(path: Path, model: nn.Module) -> None:
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise StructmaeError(
-            f"{path} is not there: the run has not finished; go on with the command that began it, --out {path.parent} --resume"
+            f"{path} is not there: the run has not finished; go on with the command that began it and "
+            f"--out {path.parent} --resume"
         ) from None
     except (SafetensorError, OSError) as error:
         raise StructmaeError(f"{path} cannot be read: {error}") from None

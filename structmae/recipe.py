@@ -238,7 +238,7 @@ def _check_modality(recipe: Recipe) -> None:
             raise UsageError(f"heads.{name}.remask=hidden: mask.act=drop leaves no latents to zero; set it to none")
         if head.hidden and not head.layers:
             raise UsageError(
-                f"heads.{name}.hidden={head.hidden} is of a decoder with layers: set heads.{name}.layers=1"
+                f"heads.{name}.hidden={head.hidden} needs a decoder with layers: set heads.{name}.layers=1"
             )
         if recipe.encoder.channels == "mixed" and head.remask != "none":
             raise UsageError(

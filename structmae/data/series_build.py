@@ -256,7 +256,7 @@ def _check_values(series: Series, where: str, relaxed: bool) -> list[str]:
     if empty and not relaxed:
         raise StructmaeError(
             f"{where}: channel {_quoted(empty)} has no observed value in the train part ({series.split_source}). "
-            "Leave it out (--channels), or give another split."
+            "Leave it out (data.channels), or give another split."
         )
     constant = [name for name, a, b in zip(series.channels, low, high, strict=True) if a == b]
     notes = [f"constant in the train part: {_quoted(constant)}"] if constant else []

@@ -43,7 +43,7 @@ def find_roles(frame: pd.DataFrame, roles: Roles, where: str, place: Callable[[i
     """
     id = _named(frame, roles.id, ("unique_id",), "id", where)
     if roles.id == "auto" and roles.value != "auto" and id is None:
-        raise UsageError(f"{where}: value '{roles.value}' without an id: name the column of ids too (--id).")
+        raise UsageError(f"{where}: value '{roles.value}' without an id: name the column of ids too (data.id).")
     notes: list[str] = []
     stamps, time = _stamps(frame, roles.time, where, place, notes, id)
     if time in frame.columns:
@@ -51,7 +51,7 @@ def find_roles(frame: pd.DataFrame, roles: Roles, where: str, place: Callable[[i
     value = None
     if id is not None:
         if stamps is None:
-            raise StructmaeError(f"{where}: a long table (id '{id}') needs stamps: name their column (--time).")
+            raise StructmaeError(f"{where}: a long table (id '{id}') needs stamps: name their column (data.time).")
         value = _value(frame, roles.value, id, where)
     return Found(frame, stamps, time, id, value, tuple(notes))
 
@@ -67,7 +67,7 @@ def _named(frame: pd.DataFrame, asked: str, usual: tuple[str, ...], role: str, w
     if asked == "auto":
         return None
     shown = ", ".join(str(name) for name in frame.columns[:12])
-    raise UsageError(f"{where}: no column '{asked}' for --{role}; columns are {shown}.")
+    raise UsageError(f"{where}: no column '{asked}' for data.{role}; columns are {shown}.")
 
 
 def _value(frame: pd.DataFrame, asked: str, id: str, where: str) -> str:
@@ -79,7 +79,7 @@ def _value(frame: pd.DataFrame, asked: str, id: str, where: str) -> str:
         return numeric[0]
     raise StructmaeError(
         f"{where}: which column holds the values of the long table: {', '.join(numeric) or 'none is numeric'}? "
-        "Name one (--value)."
+        "Name one (data.value)."
     )
 
 

@@ -37,9 +37,7 @@ def check(data: Series, recipe: Recipe) -> None:
     if data.y is None:
         raise StructmaeError(f"{data.name} has no labels, so there is nothing to evaluate on")
     if recipe.encoder.pool == "none":
-        raise UsageError(
-            "encoder.pool=none gives one vector a token: pre-train with --set encoder.pool=mean for classification"
-        )
+        raise UsageError("encoder.pool=none gives one vector a token: pre-train with --set encoder.pool=mean")
 
 
 def evaluate(

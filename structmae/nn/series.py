@@ -86,7 +86,7 @@ class SeriesEncoder(Encoder):
         steps = h["segment"].new_zeros(windows * self.size, channels, 2 * self.tokenizer.width)
         steps = steps.index_put((step, part.batch % channels), h["segment"])
         there = torch.unique(step)  # a step of which nothing is left is no token
-        seen, gone = steps[there].split(self.tokenizer.width, 2)
+        seen, gone = torch.split(steps[there], self.tokenizer.width, 2)
         x = self.project(seen.flatten(1)) + self.missing(gone.flatten(1)) + self.position[there % self.size]
         borders = torch.arange(0, len(steps) + 1, self.size, device=there.device)
         latent = self.body(self.dropout(x), torch.searchsorted(there, borders))

@@ -6,9 +6,9 @@ Keeps    context 512, segments of 12 that do not overlap, 40% zeroed at full len
          128 with 16 heads and batch normalisation, squared error on the hidden segments.
 Differs  a window's mean and deviation are those of its visible values: the paper's code takes them before it hides, and
          so shows the encoder something of what is hidden. 504 of the 512 rows are read, as there. Missing values are
-         known to be missing. Learned positions start at sines: from small random numbers, as published, size tiny learns
-         next to nothing in its 640 steps. Size tiny, what a data set without published settings gets, is 64 wide with 4
-         heads, no dropout, and sees 1,024 windows an epoch.
+         known to be missing. Learned positions start at sines: from small random numbers, as published, a short
+         pre-training learns next to nothing. Size tiny, what a data set without published settings gets, is 64 wide
+         with 4 heads, no dropout, and sees 1,024 windows an epoch.
 Command  structmae pretrain --data etth1
 """
 
