@@ -212,3 +212,72 @@ def test_what_cannot_be_done_is_refused(of_nodes, of_series, tmp_path, monkeypat
     with pytest.raises(StructmaeError, match="horizon 200"):
         finetune(of_series, settings={"finetune.horizon": 200})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_data_is_scored_by_the_classes_of_the_run(of_samples):
+    run = finetune(of_samples, settings=EAGER, progress=False)
+    own = run.data()
+    x = own.windows(own.ptr[:-1], 20)
+    ones = np.flatnonzero(own.y == 1)
+    renamed = structmae.load_data((x[ones], np.array(["1"] * len(ones)), (list(range(20)), list(range(20, len(ones))))))
+    assert renamed.y[0] == 0  # its own code for class "1"
+    right = run.predict(renamed)["label"] == "1"
+    assert right.mean() >= 0.9
+    assert run.evaluate(renamed)["pretrained"] == pytest.approx(right.to_numpy()[20:].mean())
+    strange = structmae.load_data((x, np.array(["a", "b"] * 60)))
+    with pytest.raises(StructmaeError, match="has class 'a': this run knows 0, 1"):
+        run.evaluate(strange)
+
+
+def test_recordings_that_a_window_does_not_hold_are_refused(of_samples):
+    run = finetune(of_samples, settings=QUICK, progress=False)
+    longer = structmae.load_data((np.zeros((4, 1, 31), np.float32), np.array([0, 1, 0, 1])))
+    with pytest.raises(StructmaeError, match="up to 31 rows, and the encoder reads 20"):
+        run.predict(longer)
+
+
+def test_other_series_are_scaled_by_their_own_training_rows(waves):
+    settings = {**SERIES, "tokens.window_norm": False}
+    run = structmae.pretrain(waves, "patchtst", settings=settings, progress=False)
+    own, large = run.evaluate(horizons=[4]), run.evaluate(waves * 1000 + 5, horizons=[4])
+    assert large["last_value"] == pytest.approx(own["last_value"], rel=1e-3)
+    assert large["pretrained"] == pytest.approx(own["pretrained"], rel=1e-2)
+    tuned = finetune(
+        run, data=waves[:, :2] * 1000, settings={"finetune.epochs": 1, "finetune.horizon": 4}, progress=False
+    )
+    assert tuned.encoder.tokenizer.channels == ("c0", "c1")
+    assert run.encoder.tokenizer.channels == ("c0", "c1", "c2")
+    assert tuned.encoder.tokenizer.deviation.max() > 100 * run.encoder.tokenizer.deviation.max()
+    assert len(tuned.forecast(horizon=4)) == 4
+
+
+def test_a_run_goes_on_with_the_encoder_that_it_began_with(of_nodes, karate, tmp_path):
+    finetune(of_nodes, settings=QUICK, out=tmp_path / "r", progress=False)
+    settings = {"train.epochs": 4, "encoder.hidden": 16, "encoder.heads": 2}
+    other = structmae.pretrain(karate, settings=settings, progress=False)
+    with pytest.raises(StructmaeError, match="base differ"):
+        finetune(other, settings=QUICK, out=tmp_path / "r", resume=True, progress=False)
+    with pytest.raises(StructmaeError, match="go on with structmae finetune"):
+        structmae.pretrain(karate, out=tmp_path / "r", resume=True, progress=False)
+
+
+def test_another_seed_of_fine_tuning_leaves_the_other_arm_its_encoder(of_nodes):
+    run = finetune(of_nodes, settings={**QUICK, "finetune.epochs": 0}, seed=5, progress=False)
+    arm = run.initial_model()
+    assert same(of_nodes.initial_encoder().state_dict(), arm.encoder.state_dict())
+
+
+def test_a_notebook_shows_every_evaluation(of_series, of_nodes):
+    of_series.result["evaluation"] = of_series.evaluate(horizons=[4])
+    assert "pretrained" in of_series._repr_html_()
+    assert "nlinear" in of_series._repr_html_()
+    of_nodes.evaluate()
+    assert "raw features" in of_nodes._repr_html_()
+
+
+def test_test_rows_without_an_observed_target_are_refused(waves):
+    blank = waves.copy()
+    blank[-48:] = np.nan
+    run = structmae.pretrain(blank, "patchtst", settings=SERIES, progress=False)
+    with pytest.raises(StructmaeError, match="no target of the test part is observed"):
+        finetune(run, settings={"finetune.epochs": 1, "finetune.horizon": 4}, evaluate=True, progress=False)

@@ -211,10 +211,9 @@ def test_all_may_be_hidden_or_missing(variant, missing):
 
 @pytest.mark.parametrize("name", OF)
 def test_every_weight_of_the_encoder_learns(name):
-    """But the map of missing values where a token has all or none, and in steps of mixed channels, where they are
-    zeros."""
+    """But the map of missing values where a token has all or none of them."""
     recipe, model, source = parts(name)
     tokens, plans = drawn(recipe, source)
     model.train()(Batch(tokens, plans)).total.backward()
     idle = [key for key, p in model.encoder.named_parameters() if p.grad is None or not p.grad.any()]
-    assert idle == (["missing.weight"] if name in ("spans", "spectrogram") else [])
+    assert idle == (["missing.weight"] if name == "spectrogram" else [])

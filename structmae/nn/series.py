@@ -84,6 +84,7 @@ class SeriesEncoder(Encoder):
         windows = len(part.item_id) // channels
         step = part.batch // channels * self.size + position
         steps = h["segment"].new_zeros(windows * self.size, channels, 2 * self.tokenizer.width)
+        steps[..., self.tokenizer.width :] = 1.0  # missing, where there is no token
         steps = steps.index_put((step, part.batch % channels), h["segment"])
         there = torch.unique(step)  # a step of which nothing is left is no token
         seen, gone = torch.split(steps[there], self.tokenizer.width, 2)

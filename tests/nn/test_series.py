@@ -177,3 +177,17 @@ def test_an_encoder_is_made_of_the_settings_of_a_tokenizer():
     with torch.no_grad():
         assert torch.equal(again.eval()(x), model.encoder(x))
     assert resolve("patchtst").modality == recipe.modality == "series"
+
+
+@pytest.mark.parametrize("name", ["patchtst", "spans"])
+def test_a_missing_value_is_not_a_zero(name):
+    _, model, source = parts(name)
+    encoder = awake(model).eval()
+    x = torch.zeros(1, 3, source.context)
+    there = torch.ones_like(x, dtype=torch.bool)
+    there[0, 1, 5] = False
+    ids = torch.arange(1)
+    with torch.no_grad():
+        some = encoder.represent(encoder.tokenizer.tokens(x, there, ids))
+        all_there = encoder.represent(encoder.tokenizer.tokens(x, None, ids))
+    assert not torch.equal(some, all_there)
