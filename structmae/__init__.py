@@ -15,8 +15,9 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.registry import register
 
 if TYPE_CHECKING:
-    from structmae.data import Graphs
+    from structmae.data import Graphs, Series
     from structmae.data import load as load_data
+    from structmae.finetuning import finetune
     from structmae.pretraining import pretrain
     from structmae.recipe import Recipe, resolve
     from structmae.run import Run, load
@@ -25,10 +26,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Graphs",
+    "Series",
     "Recipe",
     "Run",
     "StructmaeError",
     "UsageError",
+    "finetune",
     "load",
     "load_data",
     "pretrain",
@@ -38,6 +41,8 @@ __all__ = [
 
 _WHERE = {
     "Graphs": "structmae.data:Graphs",
+    "Series": "structmae.data:Series",
+    "finetune": "structmae.finetuning:finetune",
     "Recipe": "structmae.recipe:Recipe",
     "Run": "structmae.run:Run",
     "load": "structmae.run:load",

@@ -110,6 +110,17 @@ class Checkpoint:
                 beside.write_text("".join(lines[:epochs]), encoding="utf-8")
 
 
+@contextmanager
+def unless_failed(folder: Path | None, new: bool) -> Iterator[None]:
+    """Removes a `new` folder where the work in it fails before there is anything to go on with."""
+    try:
+        yield
+    except StructmaeError:
+        if folder is not None and new and not any(folder.rglob("resume.pt")) and not any(folder.glob("*.safetensors")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def claim(folder: Path, write: Callable[[Path], None]) -> None:
     """Make `folder` and write its first files. Raises StructmaeError where it can't be done; then nothing stays."""
     above = [parent for parent in folder.parents if not parent.exists()]

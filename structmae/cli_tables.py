@@ -97,6 +97,11 @@ def _of_gaps(evaluation: Mapping[str, Any]) -> list[str]:
 _LINES = {"forecasting": _of_horizons, "imputation": _of_gaps}
 
 
+def _less(one: float, other: float, sign: int) -> bool:
+    """Whether `one` is behind by more than rounding."""
+    return sign * (other - one) > 1e-6 * abs(one)
+
+
 def _behind(evaluation: Mapping[str, Any]) -> list[str]:
     """What the encoder is behind, if anything: of several horizons or kinds of gaps in their mean."""
     rows = evaluation["rows"]
@@ -105,7 +110,7 @@ def _behind(evaluation: Mapping[str, Any]) -> list[str]:
         scored = ("random_init", "last_value", "seasonal_naive", "nlinear", "linear", "mean")
         values = {arm: evaluation[arm] for arm in ("pretrained", *scored) if arm in evaluation}
     sign = -1 if evaluation["better"] == "lower" else 1
-    better = [arm for arm, value in values.items() if arm != "pretrained" and sign * (value - values["pretrained"]) > 0]
+    better = [arm for arm, value in values.items() if arm != "pretrained" and _less(values["pretrained"], value, sign)]
     if not better:
         return []
     mean = ", on average" if "features" not in rows[0] and len(rows) > 1 else ""

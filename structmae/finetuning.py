@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from structmae import registry
-from structmae.checkpoint import Checkpoint, claim, load_weights, read_json, save_weights, write_json
+from structmae.checkpoint import Checkpoint, claim, load_weights, read_json, save_weights, unless_failed, write_json
 from structmae.errors import StructmaeError, UsageError
-from structmae.finetune.model import TaskModel
 from structmae.nn.build import build_encoder
 from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
 from structmae.recipe import Recipe, amend
-from structmae.run import Run, build, describe_data, load, read_config, summary
+from structmae.run import TASKS, Run, build, describe_data, load, read_config, summary
 from structmae.train import Interrupted, Position, fit
+from structmae.tuning.model import TaskModel
 
 INITIAL = "random_init.safetensors"
 
@@ -56,6 +56,10 @@ def finetune(
     found = base.data(data)
     name = task or base.modality.tasks(found)[0]
     part = _part(name)
+    if name not in TASKS[base.recipe.modality]:
+        raise UsageError(
+            f"task {name} is not for {base.recipe.modality} data: there are {', '.join(base.modality.tasks(found))}"
+        )
     registry.get("task", name).check(found, recipe)
     folder = None if out in (None, "auto") else Path(out)
     exists = folder is not None and (folder.exists() or folder.is_symlink())
@@ -95,7 +99,7 @@ def finetune(
         claim(folder, lambda made: write_json(made / "config.json", config))
     tuned.folder = folder
     say(f"data: {tuned.modality.describe(found, tokenizer)}")
-    with thread_limit(config["threads"]):
+    with thread_limit(config["threads"]), unless_failed(folder, new=not exists):
         try:
             position = tuned.train_arm(tuned.model, folder, progress)
             tuned.result = summary(tuned, position, peak_memory(torch.device(config["device"])))
@@ -202,6 +206,9 @@ class TunedRun(Run):
         found = self.data(data)
         if self.task not in self.modality.tasks(found):
             raise UsageError(f"this run was fine-tuned for {self.task}, which {found.name} is not for")
+        there, known = (len(getattr(part, "channels", ())) for part in (found, self.encoder.tokenizer))
+        if there != known:
+            raise StructmaeError(f"{found.name} has {there} channels: this run's head reads {known}")
         return _part(self.task).predict(self.model, self.source(found), found, self.config["task"])
 
 

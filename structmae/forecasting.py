@@ -43,7 +43,7 @@ def forecast(run: "Run", data: Any = None, horizon: int | None = None, *, note: 
     """
     if run.recipe.modality != "series":
         raise UsageError(f"forecast: {run.recipe.name} reads graphs, which have no rows to come: give a run of series")
-    if horizon is not None and horizon < 1:
+    if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
         raise UsageError(f"horizon={horizon}: must be 1 or more; give how many rows ahead")
     notes: list[str] = []
 
@@ -169,5 +169,5 @@ def lay_out(series: Series, values: Floats) -> pd.DataFrame:
 def _as(stamps: pd.Index, kind: Any) -> pd.Index:
     """Stamps as the table has them: periods where it has periods, numbers as an index of values."""
     if isinstance(kind, pd.PeriodDtype) and isinstance(stamps, pd.DatetimeIndex):
-        return stamps.to_period(kind.freq.freqstr)
+        return stamps.to_period(str(kind)[len("period[") : -1])  # an offset's own name is no name of a period
     return pd.Index(stamps.to_numpy()) if isinstance(stamps, pd.RangeIndex) else stamps

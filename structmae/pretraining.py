@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from structmae import registry
-from structmae.checkpoint import Checkpoint, claim, save_weights, write_json
+from structmae.checkpoint import Checkpoint, claim, save_weights, unless_failed, write_json
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import Recipe, changes, data_options, from_tree, resolve
 from structmae.run import Run, build, describe, load, read_config, summary
@@ -93,7 +93,7 @@ def pretrain(
             run.folder = folder
     say(f"data: {run.modality.describe(run.data(), run.encoder.tokenizer)}")
     say(run.recipe.to_toml().rstrip())
-    with thread_limit(run.config["threads"]):
+    with thread_limit(run.config["threads"]), unless_failed(folder, new=not exists):
         _train(run, evaluate, progress, say)
     return run
 

@@ -220,6 +220,11 @@ def _check_modality(recipe: Recipe) -> None:
         raise UsageError("mask.scope=set: graphs come in no sets; set mask.scope=item or batch")
     if recipe.modality != "series":
         return
+    if mask.ratio == 1 and mask.random + mask.keep == 0:
+        raise UsageError("mask.ratio=1 leaves nothing for the encoder to read: set it below 1")
+    if recipe.tokens.context < 4 * recipe.tokens.segment * max(recipe.tokens.spectrum, 1):
+        rows = recipe.tokens.segment * max(recipe.tokens.spectrum, 1)
+        raise UsageError(f"tokens.context={recipe.tokens.context} holds fewer than 4 segments of {rows} rows: raise it")
     if recipe.tokens.normalize == "row":
         raise UsageError("tokens.normalize=row is for features of nodes: set tokens.normalize=standard or none")
     if mask.strategy == "weighted" and mask.weights != "variance":

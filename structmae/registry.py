@@ -37,10 +37,10 @@ _PARTS: dict[str, dict[str, Any]] = {
         "series": "structmae.series",
     },
     "finetune": {
-        "node_classification": "structmae.finetune.classification",
-        "graph_classification": "structmae.finetune.classification",
-        "classification": "structmae.finetune.classification",
-        "forecasting": "structmae.finetune.forecasting",
+        "node_classification": "structmae.tuning.classification",
+        "graph_classification": "structmae.tuning.classification",
+        "classification": "structmae.tuning.classification",
+        "forecasting": "structmae.tuning.forecasting",
     },
     "task": {
         "node_classification": "structmae.evaluate.node_classification",

@@ -27,7 +27,7 @@ def load_like(data: Any, options: DataOptions, schema: Mapping[str, Any], encode
     """Other data, read as the run's own was. An encoder that reads each series alone takes any; one that mixes channels
     needs the same ones."""
     known = SeriesSchema.from_json(dict(schema))
-    asked = {name: getattr(options, name) for name in _OPTIONS}
+    asked = {} if isinstance(data, Series) else {name: getattr(options, name) for name in _OPTIONS}
     if not isinstance(encoder, SeriesEncoder) or encoder.mixed:
         return load_series(data, schema=known, **asked)
     try:

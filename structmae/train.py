@@ -255,7 +255,7 @@ def _epoch(
         values = {"loss": losses.total.item(), **{f"loss_{name}": term.item() for name, term in losses.terms.items()}}
         if not math.isfinite(values["loss"]):
             raise StructmaeError(
-                f"the loss is {values['loss']} in epoch {position.epoch + 1}: lower train.lr (now {lr:g})"
+                f"the loss is {values['loss']} in epoch {position.epoch + 1}: lower the learning rate (now {lr:g})"
             )
         if math.isnan(position.loss_first):
             position.loss_first = values["loss"]

@@ -200,6 +200,7 @@ def test_what_cannot_be_done_is_refused(of_nodes, of_series, tmp_path, monkeypat
     for call, words in (
         (lambda: finetune(of_series, "imputation"), "imputation has no head to fine-tune"),
         (lambda: finetune(of_series, "classification"), "is one recording"),
+        (lambda: finetune(of_series, "node_classification"), "is not for series data: there are forecasting"),
         (lambda: finetune(of_nodes, "nonsense"), "unknown task"),
         (lambda: finetune(of_nodes, settings={"encoder.hidden": 3}), "only finetune"),
         (lambda: finetune(of_nodes, settings={"finetune.horizon": 3}), "unknown key"),
@@ -281,3 +282,28 @@ def test_test_rows_without_an_observed_target_are_refused(waves):
     run = structmae.pretrain(blank, "patchtst", settings=SERIES, progress=False)
     with pytest.raises(StructmaeError, match="no target of the test part is observed"):
         finetune(run, settings={"finetune.epochs": 1, "finetune.horizon": 4}, evaluate=True, progress=False)
+
+
+def test_what_fails_at_once_leaves_no_folder(of_series, waves, tmp_path):
+    wild = {**SERIES, "train.lr": 1e30, "train.epochs": 3}
+    with pytest.raises(StructmaeError, match="the loss is"):
+        structmae.pretrain(waves, "patchtst", settings=wild, out=tmp_path / "a", progress=False)
+    blank = waves.copy()
+    blank[::2, 0] = blank[1::2, 1:] = np.nan
+    with pytest.raises(StructmaeError, match="no training window has all its targets observed"):
+        finetune(of_series, data=blank, settings={"finetune.horizon": 4}, out=tmp_path / "b", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_number_of_channels_is_refused(of_samples):
+    run = finetune(of_samples, settings=QUICK, progress=False)
+    three = structmae.load_data((np.zeros((4, 3, 20), np.float32), np.array([0, 1, 0, 1])))
+    with pytest.raises(StructmaeError, match="has 3 channels: this run's head reads 1"):
+        run.predict(three)
+
+
+def test_a_run_embeds_its_own_series_whatever_they_were_read_with(waves, tmp_path):
+    np.save(tmp_path / "x.npy", waves)
+    settings = {**SERIES, "data.split": "0.5/0.2/0.3"}
+    run = structmae.pretrain(str(tmp_path / "x.npy"), "patchtst", settings=settings, progress=False)
+    assert torch.equal(run.embed(run.data()), run.embed())

@@ -91,8 +91,18 @@ def evaluate(
         "split_source": data.split_source,
         **{arm: fmean(each[horizon].mse for horizon in chosen) for arm, each in errors.items()},
         "rows": rows,
-        "notes": [*notes, *parts.note],
+        "notes": [*notes, *parts.note, *_left_out(heads)],
     }
+
+
+def _left_out(heads: dict[str, dict[int, Linear]]) -> list[str]:
+    """What validation gave no part in a forecast."""
+    found = []
+    for arm, each in heads.items():
+        without = [str(horizon) for horizon, head in each.items() if not isfinite(head.penalty)]
+        if without:
+            found.append(f"{arm} at {', '.join(without)}: validation leaves the latents out, so this is NLinear alone")
+    return found
 
 
 def finite(penalty: float) -> float | None:
@@ -102,7 +112,10 @@ def finite(penalty: float) -> float | None:
 
 def settle(parts: Parts, look_back: int, data: Series, horizons: Sequence[int] | None) -> tuple[list[int], list[str]]:
     """The horizons to score, in increasing order, and why others are left out. Raises as `evaluate` does."""
-    asked = sorted(set(data.horizons if horizons is None else horizons))
+    given = [horizons] if isinstance(horizons, int) else data.horizons if horizons is None else horizons
+    if not all(isinstance(each, int) for each in given):
+        raise UsageError(f"horizons={list(given)}: must be whole numbers, 1 or more; give how many rows ahead")
+    asked = sorted(set(given))
     if not asked or asked[0] < 1:
         raise UsageError(f"horizons={list(asked)}: must be whole numbers, 1 or more; give how many rows ahead")
     refused = {horizon: why for horizon in asked if (why := parts.refusal(look_back, horizon))}

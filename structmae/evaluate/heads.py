@@ -220,7 +220,10 @@ def _train(
             whole = bool(keep.all())
             gram.add(x if whole else x[keep], y if whole else y[keep])
         if gram is None:
-            raise StructmaeError(f"horizon {horizon}: no training window has all its targets observed")
+            raise StructmaeError(
+                f"horizon {horizon}: no training window has all its targets observed"
+                f"{', in every channel, as mixed channels need' if design.together else ''}; give more observed rows"
+            )
         if last:
             base = before[horizon].weight
             others = gram.solve(penalties=penalties, less=base).float()

@@ -38,9 +38,7 @@ class SeriesEncoder(Encoder):
         self.dropout = nn.Dropout(options.dropout)
         self.body = transformer(options.layers, options.hidden, options)
 
-    def forward(
-        self, x: Float[Tensor, "B C T"], observed: Bool[Tensor, "B C T"] | None = None
-    ) -> Float[Tensor, "rows width"]:
+    def forward(self, x: Tensor, observed: Bool[Tensor, "B C T"] | None = None) -> Float[Tensor, "rows width"]:
         """One vector a token (B * C * L), or one a window where the recipe pools: (B, C * width), (B, width) if mixed.
 
         x: raw values; NaN, and values where `observed` is False, are missing. T up to the context; a shorter window is
@@ -48,6 +46,9 @@ class SeriesEncoder(Encoder):
         channels than it learned of, each series is scaled by its own values. Raises StructmaeError for channels or
         lengths that the encoder can't read.
         """
+        if x.dim() != 3 or not len(x):
+            raise StructmaeError(f"x of shape {tuple(x.shape)}: must be (B, C, T), windows by channels by rows")
+        x = x.to(self.project.weight.dtype)
         own = x.shape[1] == len(self.tokenizer.channels)
         if not own and (self.mixed or not self.window_norm):
             raise StructmaeError(f"x has {x.shape[1]} channels: this encoder reads {len(self.tokenizer.channels)}")

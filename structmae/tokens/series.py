@@ -71,9 +71,10 @@ class SeriesTokenizer(nn.Module):
             there = -(-int(np.diff(series.ptr).max()) // unit) * unit  # the longest recording, filled up
         fits = min(context, there // unit * unit)
         if fits < FEWEST * unit:
+            lower = "spectrum" if options.spectrum else "segment"
             raise StructmaeError(
                 f"{series.name}: windows of {min(context, there)} rows hold {fits // unit} segments of {unit} rows, "
-                f"and {FEWEST} are needed: give more rows, or set tokens.segment lower"
+                f"and {FEWEST} are needed: give more rows, or set tokens.{lower} lower"
             )
         made = cls(
             channels=series.channels,

@@ -13,10 +13,10 @@ from structmae.evaluate import forecasting
 from structmae.evaluate.baselines import NLinear
 from structmae.evaluate.frozen import frozen, location_scale
 from structmae.evaluate.heads import Errors, Parts
-from structmae.finetune.labelled import Labelled
-from structmae.finetune.model import ForecastHead, TaskModel
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
+from structmae.tuning.labelled import Labelled
+from structmae.tuning.model import ForecastHead, TaskModel
 
 
 def recoded(data: Series, known: dict[str, Any]) -> Series:

@@ -14,11 +14,11 @@ from structmae.data.series import Series
 from structmae.data.splits import stratified
 from structmae.errors import StructmaeError
 from structmae.evaluate.frozen import frozen
-from structmae.finetune.labelled import Labelled
-from structmae.finetune.model import ClassHead, TaskModel
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
 from structmae.tokens import TokenSet
+from structmae.tuning.labelled import Labelled
+from structmae.tuning.model import ClassHead, TaskModel
 
 
 def shape(data: Graphs | Series, recipe: Recipe) -> dict[str, Any]:
