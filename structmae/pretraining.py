@@ -212,14 +212,16 @@ def device_of(name: str) -> torch.device:
 
 @contextmanager
 def thread_limit(wanted: int) -> Iterator[None]:
-    """Torch and Numba on `wanted` threads while open."""
+    """Torch, Numba, and the BLAS of NumPy and scikit-learn, on `wanted` threads while open."""
     import numba
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads(), numba.get_num_threads()
     torch.set_num_threads(wanted)
     numba.set_num_threads(min(wanted, numba.config.NUMBA_NUM_THREADS))
     try:
-        yield
+        with threadpool_limits(wanted, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before[0])
         numba.set_num_threads(before[1])

@@ -282,3 +282,18 @@ def test_refusals(run, karate, tiny):
         run.forecast(wide(slice(0, 100)), horizon=300)
     with pytest.raises(UsageError, match="set of recordings"):
         run.forecast(np.random.default_rng(0).standard_normal((20, 2, 60)), 4)
+
+
+@pytest.mark.parametrize("freq", ["M", "Q", "Y", "W", "D", "h"])
+def test_periods_go_on_as_periods(freq):
+    index = pd.period_range("1700-01", periods=60, freq=freq)
+    series = load_series(pd.DataFrame({"a": np.arange(60.0)}, index=index))
+    table = lay_out(series, np.arange(3.0)[:, None])
+    assert isinstance(table.index, pd.PeriodIndex)
+    assert list(table.index) == list(pd.period_range(index[-1], periods=4, freq=freq)[1:])
+
+
+@pytest.mark.parametrize("horizon", [0, -1])
+def test_a_horizon_is_a_whole_number(run, horizon):
+    with pytest.raises(UsageError, match="horizon"):
+        run.forecast(horizon=horizon)

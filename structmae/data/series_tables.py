@@ -77,6 +77,8 @@ def from_frame(
         draft = _long(table, found.stamps, found.time, found.id, found.value)
     else:
         draft = _wide(table, found.stamps, found.time, only)
+        if found.stamps is None and roles.time == "auto":
+            draft.notes.append("no column of stamps: rows are read in their order, one step apart")
     draft.head = head
     return draft
 
@@ -129,7 +131,10 @@ def _wide(table: _Table, stamps: pd.Index | None, time: str | None, only: Sequen
             f"{table.where}: no numeric column for a series: columns are {shown or 'stamps alone'}. A wide table has a "
             "column a channel, a long one unique_id,ds,y; a graph's edge table has src,dst, or say --kind graph."
         )
-    values = np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(table.frame), 0), np.float32)
+    values = np.zeros((len(table.frame), 0), np.float32)
+    if columns:
+        values = np.stack(columns, axis=1).astype(np.float32)
+        _note_steps(table, names, columns)
     if len(values) < 2:
         raise StructmaeError(f"{table.where}: one row. Give rows at several times.")
     channels = tuple(names)
@@ -142,6 +147,19 @@ def _wide(table: _Table, stamps: pd.Index | None, time: str | None, only: Sequen
     grid = on_grid(stamps[order], table.where, lambda row: table.place(int(order[row])))
     _lay_out(draft, grid, values[order])
     return draft
+
+
+def _note_steps(table: _Table, names: Sequence[str], columns: Sequence[NDArray[np.float64]]) -> None:
+    """Says where float32 is coarse for how little a channel varies."""
+    for name, cells in zip(names, columns, strict=True):
+        seen = cells[np.isfinite(cells)]
+        spread = float(seen.std()) if seen.size else 0.0
+        step = float(np.spacing(np.float32(np.abs(seen).max()))) if seen.size else 0.0
+        if spread > 1e-6 * step and step > 0.01 * spread:  # below that it is the rounding of a constant
+            table.notes.append(
+                f"'{name}' varies by {spread:.2g} about {seen.mean():.6g} and is read in steps of {step:.2g} "
+                "(float32): take off its mean first"
+            )
 
 
 def _long(table: _Table, stamps: pd.Index, time: str | None, id: str, value: str) -> SeriesDraft:

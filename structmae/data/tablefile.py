@@ -17,7 +17,7 @@ from structmae.errors import StructmaeError
 
 SUFFIXES = (".csv", ".parquet")
 #: Cells that mean "missing" in a feature column. In ids, labels and splits only a blank does: a node may be called NA.
-MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A"]
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "#N/A"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ def _csv(path: Path, special: tuple[str, ...], rows: int | None = None) -> Table
             warnings.simplefilter("error", pd.errors.ParserWarning)
             header = pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False)
             names = [str(name) for name in header.columns]
+            written = pd.read_csv(path, nrows=1, header=None, dtype=str, encoding="utf-8-sig", index_col=False)
+            first = [str(name) for name in written.iloc[0].dropna()] if len(written) else []
+            twice = next((name for at, name in enumerate(first) if name in first[:at]), None)
+            if twice is not None:
+                raise StructmaeError(f"{path}: two columns are named '{twice}'. Rename one.")
             found = _special(path, names, special)
             kept = set(found.values())
             frame = pd.read_csv(

@@ -288,3 +288,24 @@ def test_a_second_table_finds_the_columns_of_the_first() -> None:
     first = long().set_axis(["when", "sensor", "reading"], axis=1)
     schema = load_series(first, id="sensor").schema
     same(load_series(first.assign(date="x"), schema=schema), load_series(first, id="sensor"))
+
+
+def test_what_float32_is_too_coarse_for_is_said():
+    time = np.arange(60)
+    frame = pd.DataFrame({"pressure": 100_000 + 0.005 * np.sin(time), "fine": np.sin(time)})
+    (note,) = [note for note in load_series(frame).notes if "float32" in note]
+    assert note.startswith("'pressure' varies by 0.0035 about 100000")
+
+
+def test_rows_without_stamps_are_said_to_be_read_in_order():
+    time = np.arange(60.0)
+    assert any("no column of stamps" in note for note in load_series(pd.DataFrame({"a": np.sin(time)})).notes)
+    hours = pd.date_range("2024-01-01", periods=60, freq="h")
+    assert not any("stamps" in note for note in load_series(pd.DataFrame({"a": np.sin(time)}, index=hours)).notes)
+
+
+def test_a_csv_with_two_columns_of_one_name_is_refused(tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_text("c,c,y\n" + "".join(f"{row},{row},{row}\n" for row in range(40)))
+    with pytest.raises(StructmaeError, match="two columns are named 'c'"):
+        load_series(path)
