@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from structmae import resolve
 from structmae.data.series_loading import load_series
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
 from structmae.tokens.series import SeriesSource, SeriesTokenizer, normalized
 
 
@@ -262,7 +262,7 @@ def test_windows_shrink_to_the_data():
     assert fitted(panel(60), **{"tokens.context": 13}).shrunk_from is None
     with pytest.raises(StructmaeError, match=r"hold 3 segments of 6 rows, and 4 are needed"):
         fitted(panel(60), **{"tokens.context": 512, "tokens.segment": 6})
-    with pytest.raises(StructmaeError, match=r"3 segments of 4 rows, and 4 are needed"):
+    with pytest.raises(UsageError, match=r"tokens\.context=15 holds fewer than 4 segments of 4 rows"):
         fitted(panel(60), **{"tokens.context": 15, "tokens.segment": 4})
 
 
