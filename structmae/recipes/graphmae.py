@@ -33,6 +33,8 @@ _GIN = {
     "heads.features.gamma": 1.0,
 }
 
+_TUNE = {"finetune.head_epochs": 30, "finetune.epochs": 100, "finetune.lr": 0.01, "finetune.encoder_lr": 1e-3}
+
 
 def _published(data: str, **settings: object) -> Override:
     """`lr=1e-3` and the like, by the last part of the option's key."""
@@ -63,7 +65,8 @@ RECIPE = Recipe(
     probe=ProbeOptions(lr=0.01, weight_decay=1e-4, epochs=300),
     sizes={"tiny": {"encoder.hidden": 256, "train.epochs": 150}},
     overrides=(
-        Override("level:graph", _GIN),
+        Override("level:node", {**_TUNE, "finetune.head_epochs": 100}),  # an epoch is one step
+        Override("level:graph", {**_GIN, **_TUNE, "finetune.batch_size": 32}),
         Override("level:graph", {"encoder.hidden": 64, "train.epochs": 20, "train.lr": 1e-3}, "tiny"),
         Override("cora", {"tokens.normalize": "row"}),
         Override("citeseer", {"tokens.normalize": "row"}),

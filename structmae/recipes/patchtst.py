@@ -13,6 +13,7 @@ Command  structmae pretrain --data etth1
 """
 
 from structmae.recipe import EncoderOptions, HeadOptions, MaskOptions, Override, Recipe, TokenOptions, TrainOptions
+from structmae.recipes.tuning import SERIES
 
 RECIPE = Recipe(
     name="patchtst",
@@ -48,6 +49,7 @@ RECIPE = Recipe(
         }
     },
     overrides=(
+        *SERIES,
         # Of recordings, level and size tell classes apart, and one at rest has no deviation to divide by.
         Override(
             "level:sample",
@@ -61,7 +63,6 @@ RECIPE = Recipe(
             },
         ),
         Override("level:sample", {"encoder.hidden": 32, "train.lr": 1e-3}, size="tiny"),  # the budget of spectrogram
-        Override("level:panel", {"finetune.head_epochs": 0, "finetune.dropout": 0.0, "finetune.lr": 1e-4}),
         Override("lorenz96", {"tokens.context": 96, "tokens.segment": 8}),
         Override("lorenz96", {"train.batch_size": 16, "train.items": 512, "train.epochs": 12}, "tiny"),
         Override("japanesevowels", {"tokens.segment": 2, "train.epochs": 40}),

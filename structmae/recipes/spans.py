@@ -9,6 +9,7 @@ Command  structmae pretrain --data etth1 --recipe spans
 """
 
 from structmae.recipe import EncoderOptions, HeadOptions, MaskOptions, Override, Recipe, TokenOptions, TrainOptions
+from structmae.recipes.tuning import SERIES
 
 RECIPE = Recipe(
     name="spans",
@@ -41,5 +42,8 @@ RECIPE = Recipe(
             "train.items": 2048,
         }
     },
-    overrides=(Override("level:sample", {"encoder.pool": "mean", "train.epochs": 100, "train.items": 0}),),
+    overrides=(
+        *SERIES,
+        Override("level:sample", {"encoder.pool": "mean", "train.epochs": 100, "train.items": 0}),
+    ),
 )

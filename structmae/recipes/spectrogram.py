@@ -10,6 +10,7 @@ Command  structmae pretrain --data etth1 --recipe spectrogram
 """
 
 from structmae.recipe import EncoderOptions, HeadOptions, MaskOptions, Override, Recipe, TokenOptions, TrainOptions
+from structmae.recipes.tuning import SERIES
 
 RECIPE = Recipe(
     name="spectrogram",
@@ -46,6 +47,7 @@ RECIPE = Recipe(
         }
     },
     overrides=(
+        *SERIES,
         # Of recordings, loudness tells classes apart.
         Override(
             "level:sample",

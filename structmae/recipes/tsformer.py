@@ -10,6 +10,7 @@ Command  structmae pretrain --data etth1 --recipe tsformer
 """
 
 from structmae.recipe import EncoderOptions, HeadOptions, MaskOptions, Override, Recipe, TokenOptions, TrainOptions
+from structmae.recipes.tuning import SERIES
 
 RECIPE = Recipe(
     name="tsformer",
@@ -43,6 +44,7 @@ RECIPE = Recipe(
         }
     },
     overrides=(
+        *SERIES,
         Override("level:sample", {"encoder.pool": "mean", "tokens.segment": 5, "train.epochs": 100, "train.items": 0}),
         Override("lorenz96", {"tokens.context": 96, "tokens.segment": 8}),
         Override("japanesevowels", {"tokens.segment": 2}),
