@@ -178,8 +178,8 @@ class TunedRun(Run):
         if task not in (None, self.task):
             raise UsageError(f"this run was fine-tuned for {self.task}: --task {task} is scored on the pre-trained run")
         horizons, own = options.pop("horizons", None), self.config["task"].get("horizon")
-        if horizons is not None and list(horizons) != [own]:
-            raise UsageError(f"horizons={list(horizons)}: this run's head forecasts {own} rows; leave it out")
+        if horizons is not None and horizons not in (own, [own], (own,)):
+            raise UsageError(f"horizons={horizons}: this run's head forecasts {own} rows; leave it out")
         part, say = _part(self.task), options.get("progress") or (lambda text: None)
         found = part.recoded(self.data(data), self.config["task"])
         registry.get("task", self.task).check(found, self.recipe)

@@ -52,7 +52,7 @@ class Head(nn.Module):
         observed = None if target.observed is None else target.observed[scored]
         errors = []
         for places in zeroed:
-            prediction = self.decoder(encoded.latent, encoded.seen, encoded.kept, scored, places)
+            prediction = self.decoder(encoded, scored, places)
             error = average(self.loss, prediction, target.values[scored], self.options.gamma, observed)
             if error is None:
                 return None
@@ -118,5 +118,5 @@ class MaskedAutoencoder(Trainable):
             zeroed = hidden if options.remask == "hidden" else None
             head = self.heads[name]
             assert isinstance(head, Head)
-            rebuilt[name] = head.decoder(encoded.latent, encoded.seen, encoded.kept, every, zeroed)
+            rebuilt[name] = head.decoder(encoded, every, zeroed)
         return rebuilt

@@ -118,7 +118,9 @@ def test_the_decoder_is_not_given_what_is_remasked(karate, remask):
         for at in places:
             other = latent.clone()
             other[torch.arange(34) if at is None else at] += 5.0
-            one, two = (decoder({"node": z}, tokens, {"node": None}, every, at) for z in (latent, other))
+            one, two = (
+                decoder(Encoded({"node": z}, tokens, tokens, {"node": None}), every, at) for z in (latent, other)
+            )
             assert torch.equal(one, two) == (at is not None)
         losses = model(Batch(tokens, {"node": plan}, again))
         seen = read(model, tokens, {"node": plan})
@@ -177,7 +179,7 @@ def test_the_edge_head_does_not_care_which_end_comes_first(molecules):
     turned = {**tokens, "edge": replace(tokens["edge"], ends=tokens["edge"].ends.flip(0))}
     with torch.no_grad():
         decoder, every = model.heads["edges"].decoder, torch.arange(len(tokens["edge"]))
-        one, two = (decoder(latent, given, {"node": None}, every, None) for given in (tokens, turned))
+        one, two = (decoder(Encoded(latent, given, given, {"node": None}), every, None) for given in (tokens, turned))
     torch.testing.assert_close(one, two)
 
 

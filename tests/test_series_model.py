@@ -121,7 +121,7 @@ def test_rebuilt_tokens_are_those_that_the_loss_scores(variant):
         (rebuilt,) = model.rebuild(Batch(tokens, plans)).values()
         encoded = read(model, tokens, plans)
         zeroed = plans["segment"].hidden if options.remask == "hidden" else None
-        prediction = head.decoder(encoded.latent, encoded.seen, encoded.kept, scored, zeroed)
+        prediction = head.decoder(encoded, scored, zeroed)
     torch.testing.assert_close(rebuilt[scored], prediction)
 
 
@@ -136,7 +136,7 @@ def test_the_decoder_is_not_given_what_is_remasked():
     other = z.index_fill(0, place, 5.0)
     for zeroed, same in ((plan.hidden, True), (None, False)):
         one, two = (
-            head.decoder({"segment": each}, encoded.seen, encoded.kept, plan.scored, zeroed) for each in (z, other)
+            head.decoder(replace(encoded, latent={"segment": each}), plan.scored, zeroed) for each in (z, other)
         )
         assert torch.equal(one, two) == same
 

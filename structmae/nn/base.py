@@ -97,14 +97,6 @@ class Decoder(nn.Module, ABC):
     """Latents to a target."""
 
     @abstractmethod
-    def forward(
-        self,
-        latent: dict[str, Tensor],
-        tokens: dict[str, TokenSet],
-        kept: dict[str, Tensor | None],
-        scored: Tensor,
-        zeroed: Tensor | None,
-    ) -> Tensor:
-        """A prediction (scored, width) for each token `scored` of one set. `tokens` are as `Encoder.reveal` leaves
-        them, latents are those of their rows `kept` (None: all); at the rows `zeroed` of the set that has latents the
-        decoder reads zeros."""
+    def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
+        """A prediction (scored, width) for each token `scored` of one set. At the rows `zeroed` of the
+        set that has latents the decoder reads zeros."""

@@ -108,19 +108,12 @@ class GraphDecoder(Decoder):
         )
         self.pair = nn.Linear(2 * width, encoder.token_widths["edge"]) if self.of_edges else None
 
-    def forward(
-        self,
-        latent: dict[str, Tensor],
-        tokens: dict[str, TokenSet],
-        kept: dict[str, Tensor | None],
-        scored: Tensor,
-        zeroed: Tensor | None,
-    ) -> Tensor:
-        z = self.bridge(latent["node"])
+    def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
+        z = self.bridge(encoded.latent["node"])
         if zeroed is not None:
             z = z.index_fill(0, zeroed, 0.0)
-        out: Tensor = self.body(z, tokens["node"].relations["edges"])
-        ends = tokens["edge"].ends if self.of_edges else None
+        out: Tensor = self.body(z, encoded.seen["node"].relations["edges"])
+        ends = encoded.seen["edge"].ends if self.of_edges else None
         if self.pair is None or ends is None:
             return out[scored]
         a, b = out[ends[0, scored]], out[ends[1, scored]]

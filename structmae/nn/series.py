@@ -146,18 +146,11 @@ class SeriesDecoder(Decoder):
             self.body = transformer(head.layers, width, options)
         self.out = nn.Linear(width, encoder.token_widths["segment"] * self.channels)
 
-    def forward(
-        self,
-        latent: dict[str, Tensor],
-        tokens: dict[str, TokenSet],
-        kept: dict[str, Tensor | None],
-        scored: Tensor,
-        zeroed: Tensor | None,
-    ) -> Tensor:
-        part = tokens["segment"]
+    def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
+        part = encoded.seen["segment"]
         if self.mixed:
-            return self._of_steps(latent["step"], part)[scored]
-        z, rows = latent["segment"], kept["segment"]
+            return self._of_steps(encoded.latent["step"], part)[scored]
+        z, rows = encoded.latent["segment"], encoded.kept["segment"]
         if self.body is None:
             full = z if rows is None else z.new_zeros(len(part), z.shape[1]).index_copy(0, rows, z)
             full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)

@@ -163,6 +163,6 @@ def predict(model: TaskModel, source: Any, data: Graphs | Series, known: dict[st
     classes = known["classes"]
     table = pd.DataFrame(shares.numpy(), columns=[f"share_{name}" for name in classes])
     table.insert(0, "label", [classes[code] for code in shares.argmax(1).tolist()])
-    ids = getattr(data, "ids", None) if len(shares) != data.num_items or data.num_items == 1 else None
+    ids = getattr(data, "ids", None)
     table.insert(0, "id", list(ids) if ids is not None and len(ids) == len(shares) else list(range(len(shares))))
     return table
