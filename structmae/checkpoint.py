@@ -23,7 +23,7 @@ from torch import nn
 
 from structmae.errors import StructmaeError
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from structmae.checkpoint import Checkpoint, claim, load_weights, read_json, sav
 from structmae.errors import StructmaeError, UsageError
 from structmae.nn.build import build_encoder
 from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
-from structmae.recipe import Recipe, amend
+from structmae.recipe import Recipe, TermOptions, amend
 from structmae.run import TASKS, Run, build, describe_data, load, read_config, summary
 from structmae.train import Interrupted, Position, fit
 from structmae.tuning.model import TaskModel
@@ -256,7 +256,7 @@ def _training(recipe: Recipe) -> Recipe:
         clip=0.0,
     )
     return replace(
-        recipe, train=train, heads={}, mask=replace(recipe.mask, ratio=options.mask_ratio, edge_ratio=0.0,
+        recipe, train=train, heads={}, views={}, terms=TermOptions(), mask=replace(recipe.mask, ratio=options.mask_ratio, edge_ratio=0.0,
         curriculum="none"),
     )  # fmt: skip
 

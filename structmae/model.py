@@ -14,46 +14,82 @@ from structmae.nn.base import Decoder, Encoded, Encoder
 from structmae.nn.build import build_decoder
 from structmae.objectives import average
 from structmae.recipe import HeadOptions, Recipe
-from structmae.tokens import TokenSet
+from structmae.targets import Target, build_target
+from structmae.terms import Term, build_terms
+from structmae.tokens import Source, TokenSet
+from structmae.views import Shadow
+
+
+@dataclass(frozen=True)
+class View:
+    """Another look at the items of a batch: `plans` hide anew, or are empty where nothing is hidden."""
+
+    tokens: dict[str, TokenSet]
+    plans: dict[str, TorchPlan]
 
 
 @dataclass(frozen=True)
 class Batch:
     """What a step reads. `plans` is of each token set, `remasks` of each head whose `remask` is "random", one plan a
-    decoding; `target`, of a task with labels, is what its head is to say."""
+    decoding, `views` by name, `negatives` (2, n) pairs of nodes that are no edges; `target`, of a task with labels, is
+    what its head is to say."""
 
     tokens: dict[str, TokenSet]
     plans: dict[str, TorchPlan]
     remasks: Mapping[str, Sequence[TorchPlan]] = field(default_factory=dict)
     target: dict[str, Tensor] | None = None
+    views: Mapping[str, View] = field(default_factory=dict)
+    negatives: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Losses:
-    """`total` is the weighted sum of `terms`; None where no term had anything to score."""
+    """`total` is the weighted sum of `terms`; None where no term had anything to score. `facts` go to the log."""
 
     total: Tensor | None
     terms: dict[str, Tensor]
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 class Head(nn.Module):
-    """One thing that is rebuilt: the content of one token set, scored where the plan says."""
+    """One thing that is rebuilt: a query, a decoder, a target, a loss."""
 
-    def __init__(self, options: HeadOptions, decoder: Decoder):
+    def __init__(self, name: str, options: HeadOptions, decoder: Decoder, target: Target, kind: int | None):
         super().__init__()
-        self.options, self.decoder, self.loss = options, decoder, registry.get("loss", options.loss)
+        self.name, self.options, self.decoder, self.target, self.kind = name, options, decoder, target, kind
+        self.loss = registry.get("loss", options.loss)
 
-    def forward(self, encoded: Encoded, scored: Tensor, zeroed: Sequence[Tensor | None]) -> Tensor | None:
-        """Mean error over what is scored and observed, and over decodings: one for each entry of `zeroed`, the latents
-        that it is not given. None where nothing is scored, so that an empty set is never a NaN."""
-        if not len(scored):
+    def query(self, encoded: Encoded, plans: Mapping[str, TorchPlan]) -> Tensor:
+        """The tokens (K,) that the head is asked about: scored ones or all, of its own kind."""
+        part = encoded.tokens[self.options.of]
+        if self.options.at == "scored":
+            rows = plans[self.options.of].scored
+        else:
+            every = torch.arange(len(part), device=part.ptr.device)
+            rows = every if part.valid is None else every[part.valid]
+        return rows if self.kind is None or part.kind is None else rows[part.kind[rows] == self.kind]
+
+    def forward(self, encoded: Encoded, batch: Batch, views: Mapping[str, Encoded], main: TorchPlan) -> Tensor | None:
+        """Mean error over what is asked and observed, and over decodings: one for each re-masking. None where nothing
+        is asked, so that an empty set is never a NaN."""
+        if self.options.of == "pair":
+            part, negatives = encoded.tokens["edge"], batch.negatives
+            assert part.ends is not None and negatives is not None
+            asked = torch.cat([part.ends[:, batch.plans["edge"].scored], negatives], 1)
+            target = torch.zeros(asked.shape[1], 1, device=asked.device)
+            target[: len(batch.plans["edge"].scored)] = 1.0
+            observed = None
+        else:
+            asked = self.query(encoded, batch.plans)
+            target, observed = self.target(encoded, views, asked) if len(asked) else (asked, None)
+        if not asked.shape[-1]:
             return None
-        target = encoded.tokens[self.options.of]
-        observed = None if target.observed is None else target.observed[scored]
+        zeroed: list[Tensor | None] = [main.hidden if self.options.remask == "hidden" else None]
+        if self.options.remask == "random":
+            zeroed = [plan.hidden for plan in batch.remasks[self.name]]
         errors = []
         for places in zeroed:
-            prediction = self.decoder(encoded, scored, places)
-            error = average(self.loss, prediction, target.values[scored], self.options.gamma, observed)
+            error = average(self.loss, self.decoder(encoded, asked, places), target, self.options.gamma, observed)
             if error is None:
                 return None
             errors.append(error)
@@ -65,10 +101,13 @@ class Trainable(nn.Module):
 
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups; `scale` is of the learning rate."""
-        return [{"params": list(self.parameters())}]
+        return [{"params": [weight for weight in self.parameters() if weight.requires_grad]}]
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, source: Source) -> None:
         """Called before each epoch, counted from 0."""
+
+    def stepped(self) -> None:
+        """Called after each step of the optimizer."""
 
 
 class MaskedAutoencoder(Trainable):
@@ -80,43 +119,93 @@ class MaskedAutoencoder(Trainable):
         self.tokens = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(1, width)) for name, width in encoder.content_widths.items()}
         )
-        # A head whose token set is not made (edges, where none are hidden) has nothing to rebuild.
-        heads = {name: options for name, options in recipe.heads.items() if options.of in encoder.token_widths}
-        for name, options in heads.items():
-            if options.loss == "sce" and encoder.token_widths[options.of] == 1:
-                raise UsageError(
-                    f"heads.{name}.loss=sce compares directions, and a {options.of} with 1 column has none to learn: "
-                    f"set heads.{name}.loss=mse"
-                )
-        self.heads = nn.ModuleDict(
-            {name: Head(options, build_decoder(options, recipe, encoder)) for name, options in heads.items()}
+        self.heads = nn.ModuleDict()
+        for name, options in recipe.heads.items():
+            # A head whose token set is not made (edges, where none are hidden) has nothing to rebuild.
+            if options.of in encoder.token_widths or options.of == "pair":
+                self.heads[name] = _head(name, options, recipe, encoder)
+        self.options = {name: recipe.heads[name] for name in self.heads}
+        terms = build_terms(recipe, encoder)
+        self.terms = nn.ModuleDict(terms)
+        self.weights = {name: options.weight for name, options in self.options.items()}
+        self.weights |= {name: term.weight for name, term in terms.items()}
+        self.shadows = nn.ModuleDict(
+            {name: Shadow(encoder, view.momentum) for name, view in recipe.reads().items() if view.encoder == "ema"}
         )
-        self.options = heads
 
     def forward(self, batch: Batch) -> Losses:
-        encoded = self.encoder.read(batch.tokens, batch.plans, dict(self.tokens.items()))
-        hidden = batch.plans[next(iter(batch.tokens))].hidden  # the first set is the one with latents
+        encoded = self.encode(batch.tokens, batch.plans)
+        views = {name: self._view(name, view) for name, view in batch.views.items()}
         terms: dict[str, Tensor] = {}
         total: Tensor | None = None
-        for name, options in self.options.items():
-            zeroed: list[Tensor | None] = [hidden if options.remask == "hidden" else None]
-            if options.remask == "random":
-                zeroed = [plan.hidden for plan in batch.remasks[name]]
-            term = self.heads[name](encoded, batch.plans[options.of].scored, zeroed)
-            if term is not None:
-                terms[name] = term
-                total = term * options.weight + (0 if total is None else total)
-        return Losses(total, terms)
+        main = batch.plans[next(iter(batch.tokens))]  # the first set is the one with latents
+        for name, head in self.heads.items():
+            terms |= _named(name, head(encoded, batch, views, main))
+        for name, term in self.terms.items():
+            terms |= _named(name, term(self.encoder, encoded, views))
+        for name, loss in terms.items():
+            total = loss * self.weights[name] + (0 if total is None else total)
+        facts = [term.facts() for term in self.terms.values() if isinstance(term, Term)]
+        return Losses(total, terms, {name: value for found in facts for name, value in found.items()})
+
+    def encode(self, tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan] | None = None) -> Encoded:
+        """What the encoder makes of tokens, with the learned tokens in their places."""
+        return self.encoder.read(tokens, plans, dict(self.tokens.items()))
+
+    def _view(self, name: str, view: View) -> Encoded:
+        if name not in self.shadows:
+            return self.encode(view.tokens, view.plans)
+        with torch.no_grad():
+            module: Any = self.shadows[name].module
+            encoded: Encoded = module.read(view.tokens, view.plans, dict(self.tokens.items()))
+        return encoded
+
+    def begin(self, epoch: int, source: Source) -> None:
+        for head in self.heads.values():
+            if epoch == 0 and isinstance(head, Head):
+                head.target.fit(self.encoder, source)
+        for term in self.terms.values():
+            if isinstance(term, Term):
+                term.begin(epoch, self.encoder, source)
+
+    def stepped(self) -> None:
+        for shadow in self.shadows.values():
+            if isinstance(shadow, Shadow):
+                shadow.follow(self.encoder)
+        for term in self.terms.values():
+            if isinstance(term, Term):
+                term.stepped()
 
     def rebuild(self, batch: Batch) -> dict[str, Tensor]:
-        """Each head's prediction (M, P) for every token of its set, normalised as `Encoder.prepare` leaves them."""
-        encoded = self.encoder.read(batch.tokens, batch.plans, dict(self.tokens.items()))
+        """Each head's prediction (M, P) for every token of its set, normalised as `Encoder.prepare` leaves them. Heads
+        of pairs, and rows of another kind than a head rebuilds, are left out (0)."""
+        encoded = self.encode(batch.tokens, batch.plans)
         hidden = batch.plans[next(iter(batch.tokens))].hidden
         rebuilt: dict[str, Tensor] = {}
-        for name, options in self.options.items():
-            every = torch.arange(len(batch.tokens[options.of]), device=hidden.device)
-            zeroed = hidden if options.remask == "hidden" else None
-            head = self.heads[name]
-            assert isinstance(head, Head)
-            rebuilt[name] = head.decoder(encoded, every, zeroed)
+        for name, head in self.heads.items():
+            if not isinstance(head, Head) or head.options.of == "pair":
+                continue
+            part = encoded.tokens[head.options.of]
+            every = torch.arange(len(part), device=hidden.device)
+            rows = every if head.kind is None or part.kind is None else every[part.kind == head.kind]
+            found = head.decoder(encoded, rows, hidden if head.options.remask == "hidden" else None)
+            rebuilt[name] = found.new_zeros(len(part), found.shape[1]).index_copy(0, rows, found)
         return rebuilt
+
+
+def _head(name: str, options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Head:
+    target = build_target(options, encoder)
+    if options.loss == "sce" and target.width == 1:
+        raise UsageError(
+            f"heads.{name}.loss=sce compares directions, and a {options.of} with 1 column has none to learn: "
+            f"set heads.{name}.loss=mse"
+        )
+    kinds = getattr(encoder, "kinds", ())
+    if options.kind != "all" and options.kind not in kinds:
+        raise UsageError(f"heads.{name}.kind={options.kind}: the data has {', '.join(kinds) or 'one type of tokens'}")
+    kind = None if options.kind == "all" else kinds.index(options.kind)
+    return Head(name, options, build_decoder(options, recipe, encoder, target.width), target, kind)
+
+
+def _named(name: str, loss: Tensor | None) -> dict[str, Tensor]:
+    return {} if loss is None else {name: loss}

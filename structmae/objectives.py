@@ -1,10 +1,10 @@
-"""Losses: plain functions of prediction and target (K, P) that give the error of each value (K, P), or of each scored
-token (K,). Values that were not observed are 0 in both, and their errors are not counted."""
+"""Losses: plain functions of prediction and target (K, P), or (K,) ids, that give the error of each value (K, P), or of
+each scored token (K,). Values that were not observed are 0 in both, and their errors are not counted."""
 
 from collections.abc import Callable
 
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -36,10 +36,24 @@ def huber(
     return F.huber_loss(prediction, target, reduction="none")
 
 
+def cross_entropy(
+    prediction: Float[Tensor, "scored classes"], target: Int[Tensor, "scored"], gamma: float
+) -> Float[Tensor, "scored"]:
+    """-log of the probability that the prediction, as logits, gives the target, an id. `gamma` is not read."""
+    return F.cross_entropy(prediction, target, reduction="none")
+
+
+def edge_bce(
+    prediction: Float[Tensor, "scored width"], target: Float[Tensor, "scored width"], gamma: float
+) -> Float[Tensor, "scored width"]:
+    """Binary cross-entropy of logits: whether a pair is an edge. `gamma` is not read."""
+    return F.binary_cross_entropy_with_logits(prediction, target, reduction="none")
+
+
 def average(
     loss: Callable[[Tensor, Tensor, float], Tensor],
     prediction: Float[Tensor, "scored width"],
-    target: Float[Tensor, "scored width"],
+    target: Float[Tensor, "scored width"] | Int[Tensor, "scored"],
     gamma: float,
     observed: Bool[Tensor, "scored width"] | None = None,
 ) -> Float[Tensor, ""] | None:

@@ -17,7 +17,8 @@ from structmae.recipe import Recipe, changes, data_options, from_tree, resolve
 from structmae.run import Run, build, describe, load, read_config, summary
 from structmae.train import Interrupted, fit
 
-DEFAULT_RECIPES = {"graph": "graphmae", "series": "patchtst"}
+Kind = Literal["graph", "series", "image", "text"]
+DEFAULT_RECIPES = {"graph": "graphmae", "series": "patchtst", "image": "mae", "text": "bert"}
 
 
 def pretrain(
@@ -30,7 +31,7 @@ def pretrain(
     resume: bool = False,
     evaluate: bool = False,
     nodes: str | os.PathLike[str] | None = None,
-    kind: Literal["graph", "series"] | None = None,
+    kind: Kind | None = None,
     device: str = "auto",
     threads: int | None = None,
     progress: bool = True,
@@ -135,7 +136,7 @@ def _reopen(
     recipe: Any,
     asked: Mapping[str, Any],
     nodes: Any,
-    kind: Literal["graph", "series"] | None,
+    kind: Kind | None,
     device: str,
     threads: int | None,
 ) -> Run:
@@ -177,11 +178,11 @@ def _reopen(
     return run
 
 
-def _usual(data: Any, kind: Literal["graph", "series"] | None) -> str:
+def _usual(data: Any, kind: Kind | None) -> str:
     """The recipe for data of this kind."""
     if data is None:
         return DEFAULT_RECIPES[kind or "graph"]
-    from structmae.data.loading import kind_of
+    from structmae.data import kind_of
 
     return DEFAULT_RECIPES[kind_of(data, kind)]
 

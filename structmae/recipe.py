@@ -20,10 +20,13 @@ from structmae.options import (
     EncoderOptions,
     FinetuneOptions,
     HeadOptions,
+    InfonceOptions,
     MaskOptions,
     ProbeOptions,
+    TermOptions,
     TokenOptions,
     TrainOptions,
+    ViewOptions,
 )
 
 __all__ = [
@@ -31,12 +34,15 @@ __all__ = [
     "EncoderOptions",
     "FinetuneOptions",
     "HeadOptions",
+    "InfonceOptions",
     "MaskOptions",
     "Override",
     "ProbeOptions",
     "Recipe",
+    "TermOptions",
     "TokenOptions",
     "TrainOptions",
+    "ViewOptions",
     "amend",
     "changes",
     "data_options",
@@ -69,6 +75,10 @@ class Recipe:
     mask: MaskOptions = MaskOptions()
     encoder: EncoderOptions = EncoderOptions()
     heads: Mapping[str, HeadOptions] = field(default_factory=lambda: {"features": HeadOptions()})
+    views: Mapping[str, ViewOptions] = field(
+        default_factory=lambda: {"second": ViewOptions(), "whole": ViewOptions(plan="whole")}
+    )
+    terms: TermOptions = TermOptions()
     train: TrainOptions = TrainOptions()
     probe: ProbeOptions = ProbeOptions()
     finetune: FinetuneOptions = FinetuneOptions()
@@ -86,8 +96,8 @@ class Recipe:
 
     def tree(self) -> dict[str, Any]:
         """The options as nested dicts, as TOML and config.json hold them."""
-        groups = ("data", "tokens", "mask", "encoder", "heads", "train", "probe", "finetune")
-        return {group: _plain(getattr(self, group), self.modality) for group in groups}
+        groups = {group: _plain(getattr(self, group), self.modality) for group in _GROUPS}
+        return {group: options for group, options in groups.items() if options}
 
     def describe(self) -> dict[str, Any]:
         """What `structmae recipes NAME --json` prints."""
@@ -99,6 +109,18 @@ class Recipe:
         import tomli_w
 
         return tomli_w.dumps({"recipe": self.name, "size": self.size, **self.tree()})
+
+
+    def reads(self) -> dict[str, ViewOptions]:
+        """The views that a head or a term of this recipe compares with, by name."""
+        heads = [head.view for head in self.heads.values() if head.target == "latent"]
+        terms = [self.terms.infonce.view] * (self.terms.infonce.weight > 0) + ["whole"] * (
+            self.terms.clustering.weight > 0
+        )
+        return {name: view for name, view in self.views.items() if name in (*heads, *terms)}
+
+
+_GROUPS = ("data", "tokens", "mask", "encoder", "heads", "views", "terms", "train", "probe", "finetune")
 
 
 def resolve(
@@ -114,15 +136,19 @@ def resolve(
     read by the option's type. `data` and `level`: the data set's card name and "node" or "graph", for the overrides.
     Raises UsageError for an unknown name or key (with near misses) and for a value of the wrong type or range.
     """
+    from structmae.rules import check
+
     chosen = _settle(recipe, settings or {}, data, level)
-    _check_together(chosen)
+    check(chosen)
     return chosen
 
 
 def amend(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """A settled recipe with other values for some options. Raises UsageError as `resolve` does."""
+    from structmae.rules import check
+
     chosen = _apply(recipe, settings)
-    _check_together(chosen)
+    check(chosen)
     return chosen
 
 
@@ -173,83 +199,12 @@ def _settle(
 def from_tree(about: Mapping[str, Any]) -> Recipe:
     """The recipe that config.json holds: resolved, so nothing is looked up. Raises UsageError as `resolve` does."""
     named = {key: about[key] for key in ("name", "summary", "paper", "modality", "size") if key in about}
-    heads = about.get("heads", {})
-    base = Recipe(**named, heads={name: HeadOptions() for name in heads})
+    heads, views = about.get("heads", {}), about.get("views", {})
+    base = Recipe(
+        **named, heads={name: HeadOptions() for name in heads}, views={name: ViewOptions() for name in views}
+    )
     options = {group: about[group] for group in base.tree() if group in about}
     return _apply(base, _flatten(options))
-
-
-def _check_together(recipe: Recipe) -> None:
-    """Rules between options."""
-    mask, encoder = recipe.mask, recipe.encoder
-    still = mask.ratio_first == mask.ratio and (mask.strategy != "weighted" or mask.power_first == mask.power)
-    if mask.curriculum != "none" and still:
-        raise UsageError(
-            f"mask.curriculum={mask.curriculum} goes from mask.ratio_first={mask.ratio_first:g} to "
-            f"mask.ratio={mask.ratio:g}, which is no way: set mask.ratio_first (or, with weights, mask.power_first)"
-        )
-    if mask.random + mask.keep > 1 + 1e-9:
-        raise UsageError(
-            f"mask.random={mask.random} and mask.keep={mask.keep}: shares of one whole, so at most 1 together"
-        )
-    if (recipe.modality != "graph" or encoder.layer == "gat") and encoder.hidden % encoder.heads:
-        raise UsageError(f"encoder.hidden={encoder.hidden} must be a multiple of encoder.heads={encoder.heads}")
-    if recipe.reads_edges and encoder.layer == "gcn":
-        asked = "encoder.edge_features=true" if encoder.edge_features else f"mask.edge_ratio={mask.edge_ratio:g}"
-        raise UsageError(f"{asked}: gcn layers read no edge attributes; set encoder.layer=gat or gin")
-    if mask.edge_ratio > 0 and not any(head.of == "edge" for head in recipe.heads.values()):
-        raise UsageError(
-            f'mask.edge_ratio={mask.edge_ratio:g}: no head rebuilds edges; add one with of = "edge" to the recipe'
-        )
-    if all(head.of == "edge" for head in recipe.heads.values()) and mask.edge_ratio == 0:
-        raise UsageError("the only heads rebuild edges, and mask.edge_ratio=0 hides none: set mask.edge_ratio")
-    _check_modality(recipe)
-
-
-def _check_modality(recipe: Recipe) -> None:
-    """Rules between options of one modality."""
-    mask, of = recipe.mask, {"graph": ("node", "edge"), "series": ("segment",)}.get(recipe.modality)
-    for name, head in recipe.heads.items():
-        if of is not None and head.of not in of:
-            raise UsageError(f"heads.{name}.of={head.of}: a recipe of {recipe.modality} has {' and '.join(of)} tokens")
-    if recipe.modality == "graph" and mask.act == "drop":
-        raise UsageError("mask.act=drop: a GNN reads whole graphs; set mask.act=token or zero")
-    if recipe.modality == "graph" and any(not head.layers for head in recipe.heads.values()):
-        raise UsageError("heads.*.layers=0: a decoder of graphs has a layer or more")
-    if recipe.modality == "graph" and mask.scope == "set":
-        raise UsageError("mask.scope=set: graphs come in no sets; set mask.scope=item or batch")
-    if recipe.modality != "series":
-        return
-    if mask.ratio == 1 and mask.random + mask.keep == 0:
-        raise UsageError("mask.ratio=1 leaves nothing for the encoder to read: set it below 1")
-    if recipe.tokens.context < 4 * recipe.tokens.segment * max(recipe.tokens.spectrum, 1):
-        rows = recipe.tokens.segment * max(recipe.tokens.spectrum, 1)
-        raise UsageError(f"tokens.context={recipe.tokens.context} holds fewer than 4 segments of {rows} rows: raise it")
-    if recipe.tokens.normalize == "row":
-        raise UsageError("tokens.normalize=row is for features of nodes: set tokens.normalize=standard or none")
-    if mask.strategy == "weighted" and mask.weights != "variance":
-        raise UsageError(f"mask.weights={mask.weights} needs edges, and series have none: set mask.weights=variance")
-    if recipe.tokens.spectrum == 1 or recipe.tokens.spectrum % 2:
-        raise UsageError(f"tokens.spectrum={recipe.tokens.spectrum} must be an even number, or 0 for raw values")
-    if not recipe.tokens.spectrum and (recipe.tokens.bands > 1 or mask.group != "token"):
-        which = f"tokens.bands={recipe.tokens.bands}" if recipe.tokens.bands > 1 else f"mask.group={mask.group}"
-        raise UsageError(f"{which} is for a spectrogram: set tokens.spectrum too, or leave it out")
-    if recipe.encoder.channels == "mixed" and mask.act == "token":
-        raise UsageError("encoder.channels=mixed reads raw values, where a learned token is none: set mask.act=zero")
-    for name, head in recipe.heads.items():
-        if mask.act == "drop" and not head.layers:  # a linear map would read zeros wherever something is hidden
-            raise UsageError(f"mask.act=drop needs a decoder: set heads.{name}.layers=1")
-        if mask.act == "drop" and head.remask == "hidden":
-            raise UsageError(f"heads.{name}.remask=hidden: mask.act=drop leaves no latents to zero; set it to none")
-        if head.hidden and not head.layers:
-            raise UsageError(
-                f"heads.{name}.hidden={head.hidden} needs a decoder with layers: set heads.{name}.layers=1"
-            )
-        if recipe.encoder.channels == "mixed" and head.remask != "none":
-            raise UsageError(
-                f"heads.{name}.remask={head.remask}: with encoder.channels=mixed a latent is of a step, no token: "
-                f"set heads.{name}.remask=none"
-            )
 
 
 def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:
@@ -267,6 +222,8 @@ def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:
     extra = tree.get("heads")
     if isinstance(extra, dict):  # a file may add heads; built-in names keep their values
         chosen = replace(chosen, heads={**{name: HeadOptions() for name in extra}, **chosen.heads})
+    if isinstance(more := tree.get("views"), dict):
+        chosen = replace(chosen, views={**{name: ViewOptions() for name in more}, **chosen.views})
     return chosen, _flatten(tree)
 
 
@@ -329,8 +286,11 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 def _plain(value: Any, modality: str) -> Any:
     """Options as plain values, without those of other modalities."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("of") in (None, modality)}
-    return {key: _plain(part, modality) for key, part in value.items()}
+        mine = [f for f in fields(value) if modality in (f.metadata.get("of") or (modality,))]
+        return {f.name: _plain(getattr(value, f.name), modality) for f in mine}
+    if isinstance(value, Mapping):
+        return {key: _plain(part, modality) for key, part in value.items()}
+    return value
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

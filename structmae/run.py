@@ -4,6 +4,8 @@ import html
 import os
 import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,23 +15,27 @@ import torch
 from torch import Tensor, nn
 
 from structmae import registry
-from structmae.checkpoint import SCHEMA, claim, load_weights, read_json, save_weights, write_json
+from structmae.checkpoint import SCHEMA, Checkpoint, claim, load_weights, read_json, save_weights, write_json
 from structmae.data.graphs import Graphs
+from structmae.data.images import Images
 from structmae.data.series import Series
+from structmae.data.texts import Texts
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.arms import embed
 from structmae.model import MaskedAutoencoder
 from structmae.nn.base import Encoder
 from structmae.nn.build import build_encoder
-from structmae.recipe import Recipe, from_tree
+from structmae.recipe import Recipe, TermOptions, from_tree
 from structmae.tokens import Source
-from structmae.train import Position
+from structmae.train import Position, fit
 
-Structure = Graphs | Series
+Structure = Graphs | Series | Images | Texts
 # The built-in tasks, by the modality of the data that they score.
 TASKS = {
-    "graph": ("node_classification", "graph_classification"),
-    "series": ("forecasting", "imputation", "classification"),
+    "graph": ("node_classification", "graph_classification", "link_prediction", "clustering"),
+    "series": ("forecasting", "imputation", "classification", "clustering"),
+    "image": ("image_classification", "reconstruction", "clustering"),
+    "text": ("reconstruction",),
 }
 
 
@@ -53,6 +59,29 @@ class Run:
     def initial_encoder(self) -> Encoder:
         """The same encoder before training, at the weights that `train.seed` gave it: training is compared with it."""
         return build(self.recipe, self.model.encoder.tokenizer).encoder.to(self.device)
+
+    def plain_encoder(self, progress: Callable[[str], None] | None = None) -> Encoder:
+        """The encoder of the same recipe trained as long without its terms: this run's own where it has none. It is
+        trained when first asked for, and kept in the run's folder."""
+        recipe = replace(self.recipe, terms=TermOptions())
+        if not self.model.terms:
+            return self.encoder
+        model = build(recipe, deepcopy(self.encoder.tokenizer))
+        weights = None if self.folder is None else self.folder / "plain.safetensors"
+        if weights is not None and weights.exists():
+            load_weights(weights, model)
+            return model.encoder.to(self.device).eval()
+        if progress is not None:
+            progress("training the same recipe without its terms, to compare with")
+        beside = None if self.folder is None else self.folder / "plain"
+        if beside is not None:
+            beside.mkdir(exist_ok=True)
+        checkpoint = None if beside is None else Checkpoint(beside)
+        fit(model.to(self.device), self.source(self.data()), recipe, device=self.device, checkpoint=checkpoint)
+        if weights is not None and checkpoint is not None:
+            save_weights(weights, model)
+            checkpoint.state.unlink(missing_ok=True)
+        return model.encoder.eval()
 
     def data(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Structure:
         """`data`, read as the run's own data was (columns, categories, directions); without it the run's own data.
@@ -88,10 +117,13 @@ class Run:
         """
         found = self.data(data)
         possible = self.modality.tasks(found)
-        if any(task in names for modality, names in TASKS.items() if modality != self.recipe.modality):
+        mine = TASKS.get(self.recipe.modality, ())
+        if task not in mine and any(task in names for names in TASKS.values()):
             raise UsageError(f"task {task} is not for {self.recipe.modality} data: there are {', '.join(possible)}")
         part = registry.get("task", task or possible[0])
         part.check(found, self.recipe)
+        if getattr(part, "READS_RUN", False):
+            options["run"] = self
         scored: dict[str, Any] = part.evaluate(
             self.encoder,
             self.initial_encoder(),

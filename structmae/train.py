@@ -4,122 +4,27 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 
 from structmae import masking
 from structmae.checkpoint import Checkpoint
 from structmae.errors import StructmaeError
-from structmae.masking.torch import TorchPlan, ahead, to_torch
+from structmae.masking.torch import ahead
 from structmae.model import Batch, Trainable
-from structmae.recipe import HeadOptions, MaskOptions, Recipe, TrainOptions
-from structmae.tokens import Source, TokenSet
+from structmae.planning import Planner
+from structmae.recipe import Recipe, TrainOptions
+from structmae.tokens import Source
 
 
 class Interrupted(StructmaeError):
     """Training was told to stop and has saved its state."""
 
     exit_code = 130
-
-
-class Planner:
-    """Draws the plan of each token set; the set-up that a set needs is kept for as long as the set lives.
-
-    With a curriculum, ratio and power move from the first epoch's to the last's. Edges are hidden uniformly.
-    """
-
-    def __init__(
-        self, mask: MaskOptions, seed: int, *, epochs: int = 1, heads: Mapping[str, HeadOptions] | None = None
-    ):
-        self.seed, self.epochs, self.mask = seed, epochs, mask
-        shared = {field.name: getattr(mask, field.name) for field in fields(masking.Spec)}
-        self.spec = masking.Spec(**shared)
-        self.edges = replace(self.spec, strategy="uniform", ratio=mask.edge_ratio)
-        self.curriculum: masking.Curriculum | None = None
-        if mask.curriculum != "none":
-            self.curriculum = masking.Curriculum(
-                ratio=(mask.ratio_first, mask.ratio), power=(mask.power_first, mask.power), shape=mask.curriculum
-            )
-        self.heads = {name: head for name, head in (heads or {}).items() if head.remask == "random"}
-        self._layouts: WeakKeyDictionary[TokenSet, masking.Layout] = WeakKeyDictionary()
-
-    def draw(self, tokens: dict[str, TokenSet], *, visit: int, step: int) -> dict[str, TorchPlan]:
-        """A plan for each set: the same for an item whatever batch it comes in (scope batch aside)."""
-        main = self.spec
-        if self.curriculum is not None:
-            main = self.curriculum.at(main, masking.curriculum.progress(min(visit, self.epochs - 1), self.epochs))
-        plans = {}
-        for index, (name, part) in enumerate(tokens.items()):
-            spec = self.edges if name == "edge" else main
-            plan = masking.draw(self._layout(part), spec, seed=self.seed, visit=visit, token_set=index, step=step)
-            plans[name] = to_torch(plan, device=part.values.device)
-        return plans
-
-    def redraw(self, tokens: dict[str, TokenSet], *, visit: int, step: int) -> dict[str, list[TorchPlan]]:
-        """For each head that re-masks at random, `remask_draws` plans of the tokens (of the first set, which has
-        latents) that its decoder is not given."""
-        main, plans, first = next(iter(tokens.values())), {}, 0
-        for name, head in self.heads.items():
-            spec = masking.Spec(ratio=head.remask_ratio, act="zero")
-            key: dict[str, Any] = {"seed": self.seed, "visit": visit, "step": step, "purpose": masking.Purpose.REMASK}
-            numbers = range(first, first + head.remask_draws)
-            first += head.remask_draws
-            drawn = [masking.draw(self._layout(main), spec, draw=number, **key) for number in numbers]
-            plans[name] = [to_torch(plan, device=main.values.device) for plan in drawn]
-        return plans
-
-    def _layout(self, part: TokenSet) -> masking.Layout:
-        if part not in self._layouts:
-            valid = None if part.valid is None else part.valid.cpu().numpy()
-            self._layouts[part] = masking.layout(
-                part.ptr.cpu().numpy(),
-                item_id=part.item_id.cpu().numpy(),
-                valid=valid,
-                group=_groups(part, self.mask),
-                set_id=None if part.set_id is None else part.set_id.cpu().numpy(),
-                **_surroundings(part, self.mask),
-            )
-        return self._layouts[part]
-
-
-def _groups(part: TokenSet, mask: MaskOptions) -> Any:
-    """What is hidden together."""
-    if part.ends is not None:  # where a pair's two directions are tokens of their own, they are hidden together still
-        return masking.undirected(part.ends.cpu().numpy())
-    if part.grid is None or mask.group == "token":
-        return None
-    items = len(part.item_id)
-    if mask.group == "cell":
-        return masking.cell(part.grid, items=items)
-    return masking.strip(part.grid, axis=0 if mask.group == "row" else 1, items=items)
-
-
-def _surroundings(part: TokenSet, mask: MaskOptions) -> dict[str, Any]:
-    """What the strategy looks at: neighbours, or weights."""
-    if mask.strategy == "weighted" and mask.weights == "variance":
-        observed = None if part.observed is None else part.observed.cpu().numpy()
-        return {"weight": masking.variance(part.values.cpu().numpy(), observed)}
-    if part.grid is not None and mask.strategy in ("block", "walk"):
-        return {"adjacency": masking.grid(part.grid, items=len(part.item_id))}
-    if not part.relations:
-        return {}
-    relation, ptr = part.relations["edges"], part.ptr.cpu().numpy()
-    edge_index = relation.edge_index.cpu().numpy()
-    edge_index = edge_index[:, edge_index[0] != edge_index[1]]  # the layers' self-loops lead nowhere
-    if mask.strategy in ("block", "walk"):
-        indptr = np.append(0, np.cumsum(np.bincount(edge_index[1], minlength=len(part))))
-        return {"adjacency": masking.adjacency(indptr, edge_index[0], ptr)}
-    if mask.strategy != "weighted":
-        return {}
-    if mask.weights == "degree":
-        return {"weight": masking.degree(edge_index, len(part))}
-    return {"weight": masking.pagerank(edge_index, len(part), ptr=ptr)}
 
 
 @dataclass
@@ -165,7 +70,7 @@ def fit(
     finite.
     """
     options = recipe.train
-    planner = Planner(recipe.mask, options.seed, epochs=options.epochs, heads=recipe.heads)
+    planner = Planner.of(recipe)
     optimizer = torch.optim.Adam(model.groups(), lr=options.lr, weight_decay=options.weight_decay)
     position, best = Position(), None
     cuda = [device] if device.type == "cuda" else []
@@ -238,7 +143,7 @@ def _epoch(
         lr *= (position.epoch + 1) / (options.warmup + 1)
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("scale", 1.0)
-    model.begin(position.epoch)
+    model.begin(position.epoch, source)
     sums: dict[str, float] = {}
     steps = 0
     first = position.step
@@ -252,7 +157,9 @@ def _epoch(
         if options.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         optimizer.step()
+        model.stepped()
         values = {"loss": losses.total.item(), **{f"loss_{name}": term.item() for name, term in losses.terms.items()}}
+        values |= losses.facts
         if not math.isfinite(values["loss"]):
             raise StructmaeError(
                 f"the loss is {values['loss']} in epoch {position.epoch + 1}: lower the learning rate (now {lr:g})"
@@ -277,9 +184,7 @@ def _prepared(source: Source, planner: Planner, options: TrainOptions, epoch: in
 
     def made() -> Iterator[Batch]:
         for step, items in enumerate(_batches(source.num_items, options, epoch), first):
-            tokens = source.batch(items)
-            key = {"visit": epoch, "step": step}
-            yield Batch(tokens, planner.draw(tokens, **key), planner.redraw(tokens, **key), source.target(items))
+            yield planner.batch(source, items, visit=epoch, step=step)
 
     return ahead(made(), ready=_ready) if _on_gpu(source) else made()
 
@@ -291,7 +196,8 @@ def _on_gpu(source: Source) -> bool:
 
 def _ready(batch: Batch) -> None:
     """Makes the index tensors that a step will ask for."""
-    for plan in batch.plans.values():
+    views = (plan for view in batch.views.values() for plan in view.plans.values())
+    for plan in (*batch.plans.values(), *views):
         plan.prepare()
         plan.prepare("visible", "kept")
     for redrawn in batch.remasks.values():

@@ -7,7 +7,7 @@ from structmae import resolve
 from structmae.data.series_loading import load_series
 from structmae.run import build
 from structmae.tokens.series import SeriesSource, SeriesTokenizer
-from structmae.train import Planner
+from structmae.planning import Planner
 
 SMALL = {
     "encoder.layers": 1, "encoder.hidden": 8, "encoder.heads": 2, "encoder.feed_forward": 12, "tokens.context": 24,

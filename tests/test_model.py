@@ -14,7 +14,7 @@ from structmae.model import Batch
 from structmae.nn.base import Encoded
 from structmae.run import build
 from structmae.tokens.graph import GraphSource, NodeTokenizer
-from structmae.train import Planner
+from structmae.planning import Planner
 
 BASE = {"encoder.hidden": 8, "encoder.heads": 2}
 
@@ -59,7 +59,8 @@ def test_the_loss_does_not_see_unscored_nodes(karate, visit, keep):
 
     def loss(values):
         given_tokens = {"node": replace(tokens["node"], values=values)}
-        return head(Encoded(latent, given_tokens, tokens, {"node": None}), plan.scored, [plan.hidden])
+        batch = Batch(given_tokens, {"node": plan})
+        return head(Encoded(latent, given_tokens, tokens, {"node": None}), batch, {}, plan)
 
     with torch.no_grad():
         first = loss(tokens["node"].values)

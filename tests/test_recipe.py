@@ -187,7 +187,7 @@ def test_every_built_in_recipe_holds_by_its_own_rules(name):
     assert recipe.name == name
     assert recipe.summary
     assert recipe.paper
-    levels = {"graph": ("node", "graph"), "series": ("panel", "sample")}[recipe.modality]
+    levels = {"graph": ("node", "graph"), "series": ("panel", "sample")}.get(recipe.modality, (recipe.modality,))
     for size in ("published", *recipe.sizes):
         for level in levels:
             for data in (None, *(o.on for o in recipe.overrides if not o.on.startswith("level:"))):
@@ -231,7 +231,7 @@ def test_options_of_another_modality_are_unknown(recipe, key, words):
         ("graphmae", {"mask.act": "drop"}, "set mask.act=token or zero"),
         ("graphmae", {"mask.scope": "set"}, "set mask.scope=item or batch"),
         ("graphmae", {"heads.features.layers": "0"}, "has a layer or more"),
-        ("graphmae", {"heads.features.of": "segment"}, "a recipe of graph has node and edge tokens"),
+        ("graphmae", {"heads.features.of": "segment"}, "a recipe of graph has node and edge and pair tokens"),
     ],
 )
 def test_what_does_not_go_together_is_refused(recipe, settings, words):

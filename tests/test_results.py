@@ -48,7 +48,7 @@ def test_hidden_bond_types_of_mutag_are_rebuilt(tmp_path):
     import structmae
     from structmae.masking import VALIDATION
     from structmae.model import Batch
-    from structmae.train import Planner
+    from structmae.planning import Planner
 
     result = pretrain(tmp_path, "--data", "mutag", "--seed", "0", "--set", "mask.edge_ratio=0.3")
     assert result["loss_last"] < 0.5 * result["loss_first"]

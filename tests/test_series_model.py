@@ -9,6 +9,7 @@ from small_series import OF, VARIANTS, drawn, parts, values
 from structmae import masking
 from structmae.data.series_loading import load_series
 from structmae.model import Batch
+from structmae.planning import Planner
 
 some_visits = settings(max_examples=8)
 
@@ -81,12 +82,13 @@ def test_the_loss_is_of_what_is_scored_and_observed(variant, visit):
     encoded = read(model, tokens, plans)
     (head,), scored = model.heads.values(), plans["segment"].scored
     part = encoded.tokens["segment"]
+    batch = Batch(tokens, plans, Planner.of(recipe).redraw(tokens, visit=visit, step=0))
     counted = torch.zeros_like(part.values, dtype=torch.bool)
     counted[scored] = True if part.observed is None else part.observed[scored]
 
     def loss(target):
         given_tokens = replace(encoded, tokens={"segment": replace(part, values=target)})
-        return head(given_tokens, scored, [None])
+        return head(given_tokens, batch, {}, plans["segment"])
 
     first, other = loss(part.values), loss(part.values.where(counted, 31.0))
     assert torch.equal(first, other)

@@ -29,8 +29,8 @@ Tox21_HSE Tox21_MMP Tox21_p53 Tox21_PPAR-gamma TRIANGLES tumblr_ct1 tumblr_ct2 t
 TWITTER-Real-Graph-Partial UACC257 UACC257H uracil Yeast YeastH ZINC_full ZINC_test ZINC_train ZINC_val
 """
 TU_NAMES = tuple(_TU_TEXT.split())
-SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pt", ".npy", ".ts")
-NO_DOWNLOAD = ("citations", "sbm", "digits", "karate", "lorenz96")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pt", ".npy", ".ts", ".txt")
+NO_DOWNLOAD = ("citations", "sbm", "digits", "karate", "lorenz96", "digits-images", "digits-maps", "pydoc-topics")
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Card:
 
     name: str
     title: str
-    kind: Literal["graph", "series"]
-    level: Literal["node", "graph", "panel", "sample"]
-    loader: Literal["planetoid", "tu", "simulated", "series", "uea"]
+    kind: Literal["graph", "series", "image", "text"]
+    level: Literal["node", "graph", "panel", "sample", "image", "text"]
+    loader: Literal["planetoid", "tu", "simulated", "bundled", "series", "uea"]
     download: bool
     folder: str
     source: str
@@ -109,7 +109,8 @@ def resolve(name: str) -> Card:
     near = difflib.get_close_matches(base.lower(), [*known, *spelling], n=3, cutoff=0.65)
     hint = f" Did you mean {' or '.join(spelling.get(n, n) if n not in known else n for n in near)}?" if near else ""
     raise UsageError(
-        f"unknown data set '{name}'.{hint} `structmae data` lists them; a file needs .csv, .parquet, .npy, .ts or .pt."
+        f"unknown data set '{name}'.{hint} `structmae data` lists them; a file needs .csv, .parquet, .npy, .ts, .txt "
+        "or .pt."
     )
 
 
@@ -173,14 +174,15 @@ def find(card: Card) -> Path | None:
 
 
 def where(name: str) -> str | None:
-    """Where a set was found: "$STRUCTMAE_DATA/...", a folder of the cache, "simulated", or None.
+    """Where a set was found: "$STRUCTMAE_DATA/...", a folder of the cache, "simulated", "bundled" (with a dependency),
+    or None.
 
     Raises:
         UsageError: no set of that name.
     """
     card = resolve(name)
-    if card.loader == "simulated":
-        return "simulated"
+    if card.loader in ("simulated", "bundled"):
+        return card.loader
     folder = find(card)
     if folder is None:
         return None

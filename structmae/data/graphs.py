@@ -67,6 +67,8 @@ class Graphs:
         edge_attr (E, D) float32 or None.
         y (N,) or (G,) int64 or None: codes into `classes`, -1 where unlabelled.
         split: int64 node indices under the keys train, validation, test; None for a set of graphs.
+        held_out: pairs of nodes (2, n) int64 under the keys validation and test, the smaller first, which are edges and
+            not in edge_index either way; None where all edges are there.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Graphs:
     spec: dict[str, Any]
     notes: tuple[str, ...]
     card: str | None = None
+    held_out: dict[str, Tensor] | None = None
 
     @property
     def num_items(self) -> int:
@@ -101,7 +104,7 @@ class Graphs:
         return self.edge_index.size(1)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over dtype, shape and bytes of x, edge_index, edge_attr, ptr, y and the split.
+        """SHA-256 (hex) over dtype, shape and bytes of x, edge_index, edge_attr, ptr, y, the split and what is held out.
 
         Two loads of the same data have the same fingerprint; names, notes and paths do not count.
         """
@@ -113,6 +116,7 @@ class Graphs:
             ("y", self.y),
         ]
         parts += [(f"split.{key}", self.split[key]) for key in sorted(self.split or {}) if self.split is not None]
+        parts += [(f"held_out.{key}", pairs) for key, pairs in sorted((self.held_out or {}).items())]
         digest = hashlib.sha256()
         for key, tensor in parts:
             if tensor is None:

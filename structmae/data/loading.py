@@ -1,30 +1,26 @@
-"""`load`: whatever a person has, by name, by path or as an object, becomes `Graphs` or `Series`."""
+"""`load`: whatever a person has, by name, by path or as an object, becomes `Graphs`, `Series`, `Images` or `Texts`."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Union
 
 from structmae.data import bundled, catalog, fetch, raw, simulate
 from structmae.data.catalog import Card
 from structmae.data.graphs import Graphs, Schema
-from structmae.data.tablefile import column_names
+from structmae.data.images import Images
+from structmae.data.kinds import KINDS, Kind, kind_of
 from structmae.data.validate import Draft, build
 from structmae.errors import StructmaeError, UsageError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data, Dataset
 
-    from structmae.data.series import Series, SeriesSchema
+    from structmae.data.series import Series
+    from structmae.data.texts import Texts
 
 Source = Union[str, os.PathLike[str], Graphs, "Data", "Dataset", Sequence["Data"]]
-Kind = Literal["graph", "series"]
-#: Column names of an edge table, and such as may be one: a table with them is not read as a series by mistake.
-_EDGES = ({"src", "dst"}, {"source", "target"})
-_MAYBE_EDGES = {"from", "to"}
 
 
 def load(
@@ -34,118 +30,68 @@ def load(
     kind: Kind | None = None,
     undirected: bool = True,
     categorical: str | Sequence[str] = "auto",
-    schema: "Schema | SeriesSchema | None" = None,
+    schema: Any = None,
     time: str = "auto",
     id: str = "auto",
     value: str = "auto",
     channels: str | Sequence[str] = "all",
     split: str = "auto",
-) -> "Graphs | Series":
-    """Graphs or series from a name, a path or an object.
+) -> "Graphs | Series | Images | Texts":
+    """Graphs, series, images or texts from a name, a path or an object.
 
     Arguments:
-        data: a name of the catalog (`structmae data` lists them), a path or an object. See `load_graphs` and
-            `load_series` for what each reads, and `kind_of` for which it is.
-        kind: "graph" or "series", where the data does not tell.
+        data: a name of the catalog (`structmae data` lists them), a path or an object. See `load_graphs`,
+            `load_series`, `load_images` and `load_texts` for what each reads, and `kind_of` for which it is.
+        kind: "graph", "series", "image" or "text", where the data does not tell.
         nodes, undirected, categorical: of graphs alone, see `load_graphs`.
         time, id, value, channels, split: of series alone, see `load_series`.
         schema: read the data as an earlier data set with this schema was read.
 
     Returns:
-        `Graphs`, or `Series`. `load(**result.spec)` reads the same again; the `spec` of an object is empty.
+        `Graphs`, `Series`, `Images` or `Texts`. `load(**result.spec)` reads the same again; the `spec` of an object is
+        empty.
 
     Raises:
-        UsageError: an unknown name or value, or an option of the other kind.
-        StructmaeError: data that is missing, damaged, or neither.
+        UsageError: an unknown name or value, or an option of another kind.
+        StructmaeError: data that is missing, damaged, or none of these.
     """
-    # A node table goes with a graph, unless the name is that of a series.
+    # A node table goes with a graph, unless the name is that of another set.
     named = isinstance(data, str) and catalog.is_known(data)
     found = kind_of(data, "graph" if kind is None and nodes is not None and not named else kind)
-    options = {"time": time, "id": id, "value": value, "split": split, "channels": "auto" if channels == "all" else ""}
-    given = [key for key, option in options.items() if option != "auto"]
+    edges: dict[str, Any] = {"nodes": nodes, "undirected": undirected, "categorical": categorical}
+    table: dict[str, Any] = {"time": time, "id": id, "value": value, "channels": channels, "split": split}
+    if found != "graph":
+        _refuse(edges, {"nodes": None, "undirected": True, "categorical": "auto"}, "graph", found)
+    if found != "series":
+        _refuse(table, {**dict.fromkeys(table, "auto"), "channels": "all"}, "series", found)
+    of = next((known for known in KINDS.values() if known.schema == type(schema).__name__), None)
+    if schema is not None and of != KINDS[found]:
+        what = type(schema).__name__ if of is None else of.words
+        raise UsageError(f"the schema is one of {what}, and this is {KINDS[found].words}.")
     if found == "graph":
-        if given:
-            raise UsageError(f"{given[0]}= is for series, and this is a graph. Leave it out, or say kind='series'.")
-        if schema is not None and not isinstance(schema, Schema):
-            raise UsageError("the schema is one of series, and this is a graph.")
-        return load_graphs(data, nodes=nodes, kind=kind, undirected=undirected, categorical=categorical, schema=schema)
-    if nodes is not None or not undirected or categorical != "auto":
-        option = "nodes" if nodes is not None else "undirected" if not undirected else "categorical"
-        raise UsageError(f"{option}= is for graphs, and this is a series. Leave it out, or say kind='graph'.")
-    if isinstance(schema, Schema):
-        raise UsageError("the schema is one of a graph, and this is a series.")
-    from structmae.data.series_loading import load_series
+        return load_graphs(data, kind=kind, schema=schema, **edges)
+    result: Series | Images | Texts
+    if found == "series":
+        from structmae.data.series_loading import load_series
 
-    series = load_series(data, time=time, id=id, value=value, channels=channels, split=split, schema=schema)
-    return replace(series, spec={**series.spec, "kind": kind}) if kind is not None and series.spec else series
+        result = load_series(data, schema=schema, **table)
+    elif found == "image":
+        from structmae.data.image_loading import load_images
+
+        result = load_images(data, schema=schema)
+    else:
+        from structmae.data.text_loading import load_texts
+
+        result = load_texts(data, schema=schema)
+    return replace(result, spec={**result.spec, "kind": kind}) if kind is not None and result.spec else result
 
 
-def kind_of(data: Any, kind: str | None = None) -> Kind:
-    """Whether data is a graph or a series: by `kind` where it is given, else by the data.
-
-    A name of the catalog is what its card says. A table is a graph if it has columns src,dst or source,target, else a
-    series; a folder is a series if it has a NAME_TRAIN.ts. Arrays, .npy and .ts are series; .pt and PyG objects graphs.
-
-    Raises:
-        UsageError: a kind that does not exist, or an unknown name.
-        StructmaeError: no such file, a table that cannot be read, or one that is as well an edge table.
-    """
-    if kind is not None:
-        if kind == "graph":
-            return "graph"
-        if kind == "series":
-            return "series"
-        raise UsageError(f"kind '{kind}' does not exist; there are graph and series.")
-    if isinstance(data, (str, os.PathLike)):
-        text = os.fspath(data)
-        if isinstance(data, str):
-            if catalog.is_known(text):
-                return catalog.resolve(text).kind
-            if not catalog.looks_like_a_path(text):
-                catalog.resolve(text)  # raises, with the near misses
-        return _kind_of_path(Path(text).expanduser())
-    if isinstance(data, Graphs):
-        return "graph"
-    module = type(data).__module__
-    if module.startswith("structmae.data.series") or isinstance(data, np.ndarray):
-        return "series"
-    if module.partition(".")[0] == "pandas":
-        return (
-            _kind_of_columns([str(name) for name in data.columns], "the table")
-            if hasattr(data, "columns")
-            else "series"
+def _refuse(given: dict[str, Any], usual: dict[str, Any], of: Kind, found: Kind) -> None:
+    option = next((key for key, value in given.items() if value != usual[key]), None)
+    if option is not None:
+        raise UsageError(
+            f"{option}= is for {KINDS[of].several}, and this is {KINDS[found].words}. Leave it out, or say kind='{of}'."
         )
-    # tsai's (X, y, splits) begins with an array; a tuple of PyG objects is a set of graphs.
-    if isinstance(data, tuple) and data and (hasattr(data[0], "__array__") or isinstance(data[0], np.ndarray)):
-        return "series"
-    return "series" if module.partition(".")[0] == "torch" else "graph"
-
-
-def _kind_of_path(path: Path) -> Kind:
-    if not path.exists():
-        raise StructmaeError(
-            f"{path}: no such file. Give a table (.csv, .parquet), a .pt, .npy or .ts file, or a name of "
-            "`structmae data`."
-        )
-    if path.is_dir():
-        return "series" if any(file.name.upper().endswith("_TRAIN.TS") for file in path.iterdir()) else "graph"
-    suffix = path.suffix.lower()
-    if suffix in (".npy", ".ts"):
-        return "series"
-    return "graph" if suffix == ".pt" else _kind_of_columns(column_names(path), str(path))
-
-
-def _kind_of_columns(names: list[str], where: str) -> Kind:
-    lowered = {name.strip().lower() for name in names}
-    if any(ends <= lowered for ends in _EDGES):
-        return "graph"
-    if lowered >= _MAYBE_EDGES and not lowered & {"date", "ds", "time", "timestamp", "datetime"}:
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise StructmaeError(
-            f"{where}: kind unclear: columns are {shown}; a graph's edge table has src,dst (or source,target), or say "
-            "--kind graph for ends in the first two; --kind series reads each column as a channel."
-        )
-    return "series"
 
 
 def load_graphs(
@@ -177,8 +123,8 @@ def load_graphs(
         UsageError: an unknown name or value.
         StructmaeError: data that is missing, damaged, or no graph.
     """
-    if kind_of(data, kind or "graph") == "series":
-        raise UsageError("kind 'series' is not read as graphs. Use load or load_series.")
+    if (found := kind_of(data, kind or "graph")) != "graph":
+        raise UsageError(f"kind '{found}' is not read as graphs. Use load or {KINDS[found].loader}.")
     if isinstance(data, Graphs):
         return data
     if not isinstance(data, (str, os.PathLike)):
@@ -215,8 +161,8 @@ def load_graphs(
 
 def _by_name(name: str, undirected: bool, schema: Schema | None) -> Graphs:
     card = catalog.resolve(name)
-    if card.kind == "series":
-        raise StructmaeError(f"'{card.name}' is a set of time series, no graph. `structmae data` lists the graphs.")
+    if card.kind != "graph":
+        raise StructmaeError(f"'{card.name}' is {KINDS[card.kind].words}, no graph. `structmae data` lists the graphs.")
     draft = _simulated(card, name) if card.loader == "simulated" else _published(card, schema)
     draft.card = card.name
     return build(draft, undirected=undirected, schema=schema)

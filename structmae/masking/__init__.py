@@ -8,9 +8,9 @@ torch tensors, without the rest of the toolkit.
     (5, 5)
 
 Where tokens are: `layout`, with group and stratum ids (`tube`, `strip`, `cell`, `modality`, `undirected`), weights
-(`degree`, `pagerank`, `variance`) and neighbours (`adjacency`, `grid`); a graph's edges as tokens: `edges`. What is
-asked for: `Spec`, over epochs a `Curriculum`. What is hidden: the `Plan` that `draw` gives; on tensors `to_torch`,
-`apply` and `take`; for PyTorch Geometric the transforms `HideNodes`, `HideEdges` and `HidePaths`.
+(`degree`, `pagerank`, `variance`), neighbours (`adjacency`, `grid`) and the shape of a grid; a graph's edges as tokens:
+`edges`. What is asked for: `Spec`, over epochs a `Curriculum`. What is hidden: the `Plan` that `draw` gives; on tensors
+`to_torch`, `apply` and `take`; for PyTorch Geometric the transforms `HideNodes`, `HideEdges` and `HidePaths`.
 
 `Spec`, `layout` and what describes tokens need NumPy alone; the other names load Numba, torch or PyTorch Geometric when
 first used.

@@ -1,5 +1,6 @@
 """Which units are chosen, and what stands there: the code of every token, by any strategy. Python around kernels."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from structmae.masking import choosers, codes, kernels, memory, walks
+from structmae.masking import budgets, choosers, codes, kernels, memory, rectangles, walks
 from structmae.masking.layout import Ints, Layout, Units
 from structmae.masking.parallel import balanced, each, even, threads
 from structmae.masking.rng import Purpose, stream
@@ -32,7 +33,7 @@ class Key:
 
     def words(self, purpose: Purpose) -> tuple[np.uint64, np.uint64, np.uint64]:
         """visit, seed, stream: the key words of a kernel."""
-        # Shares, swaps and sources of a re-mask are its own: they have the upper half of the draw numbers.
+        # Shares, swaps, sources and budgets of a re-mask are its own: they have the upper half of the draw numbers.
         upper = self.purpose is Purpose.REMASK and purpose is not Purpose.REMASK
         which = stream(self.view, self.token_set, purpose, self.draw | upper << 15)
         return np.uint64(self.visit), np.uint64(self.seed), np.uint64(which)
@@ -46,7 +47,10 @@ def tokens(at: Layout, ids: Ints, spec: Spec, key: Key) -> Codes:
         code = np.full(int(units.ptr[-1]), act if spec.ratio else NO, np.uint8)
     else:
         code = memory.empty(int(units.ptr[-1]), np.uint8)
-        k = count(spec.ratio, np.diff(units.ptr))
+        if spec.strategy == "dirichlet":
+            k = budgets.hidden(units, ids, spec, key.words(Purpose.BUDGET))
+        else:
+            k = count(spec.ratio, np.diff(units.ptr))
         _CHOOSERS[spec.strategy](code, at, ids, k, spec, act, key.words(key.purpose))
     if spec.random or spec.keep:
         names = ids[units.item]
@@ -170,6 +174,11 @@ def _walk(code: Codes, at: Layout, ids: Ints, k: Ints, spec: Spec, act: np.uint8
         strata = units.item_strata
         args = code, quota, spec.length, by_edge, strata, near.items, ids, *steps, stratum, cap, act, NO, *words
         each(lambda lo, hi: walks.walks(*args, lo, hi), balanced(units.ptr[strata], threads(len(code))))
+    _finish(code, units, names, quota, act, words)
+
+
+def _finish(code: Codes, units: Units, names: Ints, quota: Ints, act: np.uint8, words: Any) -> None:
+    """What is left of the quotas, by rank."""
     if quota.any():
         _over_strata(
             units,
@@ -177,6 +186,17 @@ def _walk(code: Codes, at: Layout, ids: Ints, k: Ints, spec: Spec, act: np.uint8
                 code, units.ptr, units.leads, units.start, names, quota, act, NO, *words, lo, hi
             ),
         )
+
+
+def _rectangle(code: Codes, at: Layout, ids: Ints, k: Ints, spec: Spec, act: np.uint8, words: Any) -> None:
+    units, strata = at.units, at.units.item_strata
+    code[:] = NO
+    quota = k.copy()
+    stratum = np.zeros(0, np.int32) if at.stratum is None else units.stratum
+    form = at.planes, spec.area, math.log(spec.aspect)
+    args = code, quota, units.ptr, units.leads, stratum, strata, at.ptr, ids, *form, act, NO, *words
+    each(lambda lo, hi: rectangles.rectangles(*args, lo, hi), balanced(units.ptr[strata], threads(len(code))))
+    _finish(code, units, ids[units.item], quota, act, words)
 
 
 def _long_walk(
@@ -205,6 +225,8 @@ _CHOOSERS: dict[str, Callable[..., None]] = {
     "span": _span,
     "block": _block,
     "walk": _walk,
+    "dirichlet": _uniform,  # of counts that are drawn too
+    "rectangle": _rectangle,
 }
 
 

@@ -1,4 +1,5 @@
-"""The compiled part: choosers that look at where units lie. Spans on a path, balls on an adjacency (walks.py: walks).
+"""The compiled part: choosers that look at where units lie. Spans on a path, balls on an adjacency (walks.py: walks;
+rectangles.py: rectangles on a grid).
 
 Arguments and rules are those of kernels.py; an adjacency comes as the arrays of adjacency.Topology.
 """

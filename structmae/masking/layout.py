@@ -1,6 +1,7 @@
 """Where tokens are: items, groups, strata, worked out once for a token set and used by every draw on it."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from structmae.errors import UsageError
+from structmae.masking import checks
 from structmae.masking.adjacency import Adjacency, Topology, topology
 
 Ints = NDArray[np.int64]
@@ -62,6 +64,7 @@ class Layout:
     set_id: Ints | None  # (I,)
     weight: NDArray[np.float64] | None = None  # (M,)
     neighbours: Adjacency | Callable[[], Adjacency] | None = None
+    shape: tuple[int, ...] | None = None  # the grid of each item
 
     @property
     def size(self) -> int:
@@ -74,7 +77,7 @@ class Layout:
         return len(self.item_id)
 
     def __repr__(self) -> str:
-        names = ("valid", "group", "stratum", "set_id", "weight", "neighbours")
+        names = ("valid", "group", "stratum", "set_id", "weight", "neighbours", "shape")
         parts = [n for n in names if getattr(self, n) is not None]
         return f"Layout({self.size} tokens in {self.items} items{', with ' + ', '.join(parts) if parts else ''})"
 
@@ -132,6 +135,14 @@ class Layout:
             raise UsageError(f"{at!r}: must be over the {self.size} tokens in {self.items} items of the layout")
         return at
 
+    @property
+    def planes(self) -> tuple[int, int, int]:
+        """`shape` as (T, H, W): axes before the last two are one, a path is a row. Raises UsageError without it."""
+        if self.shape is None:
+            raise UsageError("strategy = 'rectangle': needs the grid of an item; give layout(..., shape=(H, W))")
+        high, wide = (1, *self.shape)[-2:]
+        return math.prod(self.shape[:-2]), high, wide
+
     @cached_property
     def topology(self) -> Topology:
         """`adjacency` between units."""
@@ -161,7 +172,7 @@ class Layout:
         at = np.arange(self.size) + np.repeat(ptr[which] - self.ptr[:-1], lens)
         weight = None if self.weight is None else self.weight[take]
         near = None if self.neighbours is None else lambda: self.adjacency.take(model, ptr[:-1] - self.ptr[model])
-        return Shared(Layout(ptr, ids, None, parts[0], parts[1], None, weight, near), which, at)
+        return Shared(Layout(ptr, ids, None, parts[0], parts[1], None, weight, near, self.shape), which, at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +215,7 @@ def layout(
     observed: Any = None,
     weight: Any = None,
     adjacency: Adjacency | Callable[[], Adjacency] | None = None,
+    shape: Sequence[int] | None = None,
 ) -> Layout:
     """Describe a token set: M tokens, in I items one after another.
 
@@ -217,6 +229,8 @@ def layout(
     set_id (I,) int, >= 0: the set of each item, for scope "set".
     weight (M,) float, >= 0: scores, for strategy "weighted"; a group has the mean of its valid tokens'.
     adjacency: steps between tokens, for strategies "block" and "walk", or a function that makes them when first needed.
+    shape: the grid that the tokens of each item lie on, row-major, for strategy "rectangle": (H, W) or (T, H, W); a
+        path is (L,) or (1, L).
 
     Where one draw is shared (scope "batch" or "set"), groups, strata, weights and neighbours are those of the longest
     item of the set, the first of them if several are; counts are over its positions, valid or not, and then only valid
@@ -224,10 +238,11 @@ def layout(
 
     Arrays are NumPy, lists or CPU tensors. Raises UsageError for a wrong shape, dtype or order.
     """
-    borders = _ints("ptr", ptr)
+    borders = checks.ints("ptr", ptr)
     if len(borders) == 0 or borders[0] != 0 or (borders[1:] < borders[:-1]).any():
         raise UsageError(
-            f"ptr = {_short(borders)}: must start at 0 and never decrease; give cumulative token counts of the items"
+            f"ptr = {checks.short(borders)}: must start at 0 and never decrease; "
+            "give cumulative token counts of the items"
         )
     items, size = len(borders) - 1, int(borders[-1])
     if not (adjacency is None or isinstance(adjacency, Adjacency) or callable(adjacency)):
@@ -236,68 +251,12 @@ def layout(
         )
     return Layout(
         ptr=borders,
-        item_id=np.arange(items) if item_id is None else _ids("item_id", item_id, items),
-        valid=_valid(valid, observed, size),
-        group=None if group is None else _ints("group", group, size),
-        stratum=None if stratum is None else _ints("stratum", stratum, size),
-        set_id=None if set_id is None else _ids("set_id", set_id, items),
-        weight=None if weight is None else _weight(weight, size),
+        item_id=np.arange(items) if item_id is None else checks.ids("item_id", item_id, items),
+        valid=checks.valid(valid, observed, size),
+        group=None if group is None else checks.ints("group", group, size),
+        stratum=None if stratum is None else checks.ints("stratum", stratum, size),
+        set_id=None if set_id is None else checks.ids("set_id", set_id, items),
+        weight=None if weight is None else checks.weight(weight, size),
         neighbours=adjacency,
+        shape=None if shape is None else checks.shape(shape, borders),
     )
-
-
-def _short(a: NDArray[Any]) -> str:
-    return np.array2string(a, threshold=6, edgeitems=2, separator=", ").replace("\n", "")
-
-
-def _ints(name: str, value: Any, size: int | None = None) -> Ints:
-    a = np.asarray(value)
-    if a.size == 0 and a.ndim == 1:
-        a = a.astype(np.int64)
-    if a.dtype.kind not in "iu" or a.ndim != 1:
-        raise UsageError(
-            f"{name} has dtype {a.dtype} and shape {a.shape}: must be integers in one dimension; convert it"
-        )
-    if size is not None and len(a) != size:
-        raise UsageError(f"{name} has {len(a)} entries: must be {size}, by ptr; give one each")
-    # A copy, for what the caller writes to later was never checked; and writable, or it is another type to Numba.
-    return np.array(a, np.int64, order="C")
-
-
-def _ids(name: str, value: Any, size: int) -> Ints:
-    a = _ints(name, value, size)
-    if (a < 0).any():
-        raise UsageError(f"{name} = {a.min()}: must be 0 or more; number them from 0")
-    return a
-
-
-def _valid(value: Any, observed: Any, size: int) -> NDArray[np.bool_] | None:
-    valid = None if value is None else _bools("valid", value, (size,))
-    if observed is None:
-        return valid
-    rows = np.asarray(observed)
-    axes = tuple(range(1, rows.ndim))
-    seen: NDArray[np.bool_] = np.any(_bools("observed", rows, (size, *rows.shape[1:])), axis=axes)
-    return seen if valid is None else seen & valid
-
-
-def _bools(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    a = np.asarray(value)
-    if a.size == 0 and a.ndim == 1:
-        a = a.astype(bool)
-    if a.dtype != bool or a.shape != shape:
-        raise UsageError(
-            f"{name} has dtype {a.dtype} and shape {a.shape}: must be bool and {shape}, by ptr; convert it"
-        )
-    return np.array(a, order="C")
-
-
-def _weight(value: Any, size: int) -> NDArray[np.float64]:
-    a = np.asarray(value)
-    if a.dtype.kind not in "fiu" or a.shape != (size,):
-        raise UsageError(f"weight has dtype {a.dtype} and shape {a.shape}: must be numbers and ({size},), by ptr")
-    a = np.array(a, np.float64, order="C")
-    if len(a) and not (np.isfinite(a).all() and a.min() >= 0):
-        bad = a[~np.isfinite(a) | (a < 0)][0]
-        raise UsageError(f"weight = {bad}: must be finite and 0 or more; shift or clip the scores")
-    return a

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     REMASK = 4  # which groups are hidden from the decoder
     NEGATIVES = 5  # sampled non-edges
     ORDER = 6  # the order of items in an epoch
+    BUDGET = 7  # how many of each stratum stay visible; the counter is the stratum's number within its item
 
 
 def word(name: str, value: Any, bits: int = 32) -> int:
@@ -53,7 +54,7 @@ def stream(view: int = 0, token_set: int = 0, purpose: Purpose = Purpose.HIDE, d
     """The second key word: which of many independent sequences under one seed.
 
     Bits, high to low: view 4, token_set 8, purpose 4, draw 16. `draw` in plan.py takes draws of 15 bits: with the 16th
-    set they are the SHARE, SWAP and SOURCE of a re-mask. Raises UsageError where a part does not fit.
+    set they are the SHARE, SWAP, SOURCE and BUDGET of a re-mask. Raises UsageError where a part does not fit.
     """
     high = word("view", view, 4) << 28 | word("token_set", token_set, 8) << 20
     return high | word("purpose", purpose, 4) << 16 | word("draw", draw, 16)

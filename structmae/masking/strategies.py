@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from structmae.errors import UsageError
 
-STRATEGIES = ("uniform", "weighted", "block", "span", "walk")
+STRATEGIES = ("uniform", "weighted", "block", "span", "walk", "dirichlet", "rectangle")
 STARTS = ("node", "edge")
 SCOPES = ("item", "batch", "set")
 SOURCES = ("visible", "any", "vocabulary")
@@ -55,13 +55,17 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 class Spec:
     """What is hidden, and what stands there instead.
 
-    `ratio` of the groups of each stratum is chosen, exactly (see `count`), by `strategy`:
+    `ratio` of the groups of each stratum is chosen, exactly (see `count`; with dirichlet, of each item), by `strategy`:
 
     uniform: any, each set of them as likely.
     weighted: in proportion to the layout's `weight` raised to `power`, without replacement.
     block: `blocks` connected balls that grow together on the layout's `adjacency`.
     span: runs of neighbouring groups, `length` long on average, every arrangement of them as likely.
     walk: along random walks of `length` steps on the `adjacency`, begun at a random node, or with a random edge.
+    dirichlet: any, but how many stay in each stratum is drawn too: the item's are shared out by a symmetric Dirichlet
+        distribution of `concentration` (MultiMAE: Bachmann et al., ECCV 2022, section 3.2). See budgets.py.
+    rectangle: in rectangles on the layout's `shape`, of `area` places or more and sides in proportions from `aspect` to
+        1 / `aspect` (BEiT: Bao et al., ICLR 2022, algorithm 1, but for the exact count). See rectangles.py.
 
     Of the chosen, a share `random` gets RANDOM, a share `keep` gets KEEP, the rest gets `act`; each count is the floor
     or the ceiling of share x chosen, exact in expectation. Where groups are given, a group has one act. Raises
@@ -81,6 +85,9 @@ class Spec:
     length: int = 3  # mean of a span, steps of a walk
     blocks: int = 1
     start: str = "node"  # of a walk; with "edge", a node is begun at in proportion to its degree
+    concentration: float = 1.0  # of a Dirichlet distribution: high shares alike, low leaves all to one stratum
+    area: int = 16  # of a rectangle, at least; less where less is left to choose, or on a smaller grid
+    aspect: float = 0.3  # the lowest ratio of a rectangle's sides
 
     def __post_init__(self) -> None:
         _one_of("strategy", self.strategy, STRATEGIES)
@@ -95,7 +102,12 @@ class Spec:
         if not (_is_number(self.power) and math.isfinite(self.power)):
             raise UsageError(f"power = {self.power!r}: must be a finite number; 1 takes the weights as they are")
         object.__setattr__(self, "power", float(self.power))
-        for name, most in (("length", 1 << 16), ("blocks", 1 << 31)):
+        for name, high in (("concentration", 1e6), ("aspect", 1.0)):
+            value = getattr(self, name)
+            if not (_is_number(value) and 0.0 < value <= high):
+                raise UsageError(f"{name} = {value!r}: must be a number above 0, at most {high:g}; choose another")
+            object.__setattr__(self, name, float(value))
+        for name, most in (("length", 1 << 16), ("blocks", 1 << 31), ("area", 1 << 31)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
                 raise UsageError(f"{name} = {value!r}: must be a whole number from 1 to {most}; choose another")

@@ -53,6 +53,9 @@ class _Hide(BaseTransform):  # type: ignore[misc]
         self.spec = Spec(**options)
         if self.spec.random_from == "vocabulary":
             raise UsageError("random_from = 'vocabulary': graphs have none; choose visible or any")
+        missing = {"dirichlet": "strata", "rectangle": "grid"}.get(self.spec.strategy)
+        if missing:
+            raise UsageError(f"strategy = {self.spec.strategy!r}: graphs have no {missing}; choose another, as 'block'")
         if weights not in (None, *_SCORES) or (weights is None) == (self.spec.strategy == "weighted"):
             raise UsageError(
                 f"weights = {weights!r} with strategy {self.spec.strategy!r}: 'weighted' needs one of "

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from structmae.masking import Act
 from structmae.masking.torch import TorchPlan, apply, take
 from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
@@ -26,12 +28,14 @@ class Encoded:
 class Encoder(nn.Module, ABC):
     """The part that is kept. `width` is that of its latents; by token set, `token_widths` is that of the tokens'
     values, `content_widths` that of embedded content, which is what a mask token replaces. `tokenizer` made the tokens.
+    Where they are ids, `vocabulary` is how many there are.
     """
 
     width: int
     token_widths: dict[str, int]
     content_widths: dict[str, int]
     tokenizer: Any
+    vocabulary: int = 0
 
     @abstractmethod
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
@@ -42,7 +46,9 @@ class Encoder(nn.Module, ABC):
         set (None: of all). What is rebuilt is normalised in the same way."""
         return tokens
 
-    def reveal(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, TokenSet]:
+    def reveal(
+        self, h: dict[str, Tensor], tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]
+    ) -> dict[str, TokenSet]:
         """The tokens with all that is hidden taken out of their structure too: what encoder and decoders may look at.
         `h` is embedded content after hiding."""
         return tokens
@@ -61,23 +67,33 @@ class Encoder(nn.Module, ABC):
         """The latents of tokens, whole or where `plans` hide: nothing of a hidden token's content reaches them."""
         plans, mask_tokens = plans or {}, mask_tokens or {}
         tokens = self.prepare(tokens, {name: plan.visible for name, plan in plans.items()} if plans else None)
-        content = self.embed(tokens)
+        content = self.embed(self._swapped(tokens, plans))
         kept: dict[str, Tensor | None] = {}
         for name, part in tokens.items():
             plan = plans.get(name)
             kept[name] = None if part.valid is None else part.valid.nonzero()[:, 0]
             if plan is None:
                 continue
-            if plan.plan.dropped < len(plan.hidden) or not plan.plan.dropped:
-                content[name] = apply(content[name], plan, mask_tokens[name])
+            if plan.plan.dropped < len(plan.hidden):
+                content[name] = _hidden(content[name], plan, mask_tokens[name])
             if plan.plan.dropped:
                 kept[name] = plan.kept
-        seen = self.reveal(content, tokens)
+        seen = self.reveal(content, tokens, plans)
         given, h = dict(seen), dict(content)
         for name, rows in kept.items():
             if rows is not None:
                 given[name], h[name] = seen[name].only(rows), take(content[name], rows)
         return Encoded(self.encode(h, given), tokens, seen, kept)
+
+    def _swapped(self, tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]) -> dict[str, TokenSet]:
+        """The tokens with ids of the vocabulary where a plan puts random ones."""
+        found = dict(tokens)
+        for name, plan in plans.items():
+            ids = tokens[name].ids
+            if ids is not None and plan.plan.from_where is None and len(at := plan.with_act(Act.RANDOM)):
+                swapped = ids.index_copy(0, at, plan.random_ids(self.vocabulary))
+                found[name] = replace(tokens[name], ids=swapped)
+        return found
 
     def represent(self, tokens: dict[str, TokenSet]) -> Tensor:
         """What a person gets of whole, unmasked tokens: a vector each, or one an item."""
@@ -89,8 +105,17 @@ class Encoder(nn.Module, ABC):
         recipe pools one an item, of the tokens that have latents."""
 
     @abstractmethod
-    def decoder(self, head: HeadOptions, options: EncoderOptions) -> "Decoder":
-        """A decoder that reads this encoder's latents."""
+    def units(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """What losses between vectors compare, (units, width), and which each is (units,), ascending: one an item, of
+        the tokens that have latents; of a graph whose nodes are what is wanted, one a node."""
+
+    @abstractmethod
+    def decoder(self, head: HeadOptions, options: EncoderOptions, out: int) -> "Decoder":
+        """A decoder that reads this encoder's latents and gives predictions of width `out`."""
+
+    def scores(self) -> nn.Module:
+        """Of ids: the product with their embedding, (tokens, width) to (tokens, vocabulary)."""
+        raise NotImplementedError(f"{type(self).__name__} embeds no ids")
 
 
 class Decoder(nn.Module, ABC):
@@ -98,5 +123,14 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
-        """A prediction (scored, width) for each token `scored` of one set. At the rows `zeroed` of the
-        set that has latents the decoder reads zeros."""
+        """A prediction (scored, width) for each token `scored` of one set, or for pairs `scored` (2, K) of tokens. At
+        the rows `zeroed` of the set that has latents the decoder reads zeros."""
+
+
+def _hidden(content: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
+    """Content as the encoder sees it. Random ids are in their place already."""
+    if plan.plan.from_where is not None or not len(plan.with_act(Act.RANDOM)):
+        return apply(content, plan, token)
+    shown = content.index_put((plan.with_act(Act.TOKEN),), token.to(content.dtype))
+    gone = torch.cat([plan.with_act(Act.ZERO), plan.with_act(Act.DROP)])
+    return shown.index_fill(0, gone, 0.0)

@@ -13,6 +13,6 @@ def build_encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
     return encoder
 
 
-def build_decoder(options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Decoder:
-    """The decoder of one head over the encoder's latents."""
-    return encoder.decoder(options, recipe.encoder)
+def build_decoder(options: HeadOptions, recipe: Recipe, encoder: Encoder, out: int) -> Decoder:
+    """The decoder of one head over the encoder's latents, to predictions of width `out`."""
+    return encoder.decoder(options, recipe.encoder, out)

@@ -117,6 +117,33 @@ def gin_layer(
     return Convolution(GINEConv(dense, edge_dim=edge_width) if edge_width else GINConv(dense), edge_width > 0)
 
 
+def mlp_layer(
+    width_in: int,
+    width_out: int,
+    *,
+    hidden: int,
+    heads: int,
+    attention_dropout: float,
+    norm: str,
+    activation: str,
+    edge_width: int,
+) -> nn.Module:
+    """A dense layer for each node alone: for decoders that look at no neighbours."""
+    return Alone(nn.Linear(width_in, width_out))
+
+
+class Alone(nn.Module):
+    """A module of rows, over a Relation that it does not look at."""
+
+    def __init__(self, dense: nn.Module):
+        super().__init__()
+        self.dense = dense
+
+    def forward(self, h: Float[Tensor, "nodes width"], relation: Relation) -> Float[Tensor, "nodes out"]:
+        out: Tensor = self.dense(h)
+        return out
+
+
 class GNN(nn.Module):
     """Layers in a row: dropout, layer, residual, norm, activation. With `open_end` the last one stops after its layer,
     so that its output can be any number, as a decoder's must."""

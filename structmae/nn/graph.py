@@ -1,5 +1,6 @@
 """The encoder and the decoder of graphs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -7,11 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
+from structmae.masking.torch import TorchPlan
 from structmae.nn.base import Decoder, Encoded, Encoder
-from structmae.nn.gnn import GNN, pooled
+from structmae.nn.gnn import ACTIVATIONS, GNN, pooled
+from structmae.nn.graph_transformer import GraphTransformer
 from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
 from structmae.tokens.graph import NodeTokenizer
+from structmae.tokens.neighbourhoods import AT_ONCE, Neighbourhoods
 
 
 class GraphEncoder(Encoder):
@@ -28,18 +32,9 @@ class GraphEncoder(Encoder):
         if tokenizer.edge_tokens:
             self.token_widths["edge"] = tokenizer.edge_width
         self.content_widths = self.token_widths  # features are hidden as they are
-        self.body = GNN(
-            options.layer,
-            [tokenizer.width, *[options.hidden] * options.layers],
-            hidden=options.hidden,
-            heads=options.heads,
-            dropout=options.dropout,
-            attention_dropout=options.attention_dropout,
-            norm=options.norm,
-            activation=options.activation,
-            residual=options.residual,
-            edge_width=tokenizer.edge_width,
-            open_end=False,
+        self.transformer = options.kind == "graph_transformer"
+        self.body: nn.Module = (
+            GraphTransformer(tokenizer.width, options) if self.transformer else _gnn(options, tokenizer)
         )
 
     def forward(
@@ -60,42 +55,98 @@ class GraphEncoder(Encoder):
         counts = torch.bincount(batch, minlength=1)
         ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         tokens = self.tokenizer.tokens(x, edge_index, ptr, torch.arange(len(counts), device=x.device), edge_attr)
-        return self.represent(tokens)
+        if not self.tokenizer.hops:
+            return self.represent(tokens)
+        around = Neighbourhoods(tokens, self.tokenizer)
+        parts = torch.split(torch.arange(len(x), device=x.device), AT_ONCE)
+        return torch.cat([self.represent(around.cut(nodes)) for nodes in parts])
 
     def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
-        latent, node = encoded.latent["node"], encoded.tokens["node"]
-        return latent if self.pool == "none" else pooled(latent, node.batch, len(node.item_id), self.pool)
+        if self.tokenizer.hops:  # each neighbourhood begins with the node that it is of
+            return self._spread(encoded)[encoded.tokens["node"].ptr[:-1]]
+        return self._spread(encoded) if self.pool == "none" else self._pooled(encoded, self.pool)
+
+    def units(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        if self.pool == "none" and not self.tokenizer.hops:
+            latent, rows = encoded.latent["node"], encoded.kept["node"]
+            return latent, torch.arange(len(latent), device=latent.device) if rows is None else rows
+        vectors = self._pooled(encoded, "mean" if self.pool == "none" else self.pool)
+        return vectors, torch.arange(len(vectors), device=vectors.device)
+
+    def _spread(self, encoded: Encoded) -> Tensor:
+        """Latents by node, zeros where there is none."""
+        latent, rows = encoded.latent["node"], encoded.kept["node"]
+        if rows is None:
+            return latent
+        return latent.new_zeros(len(encoded.tokens["node"]), self.width).index_copy(0, rows, latent)
+
+    def _pooled(self, encoded: Encoded, how: str) -> Tensor:
+        """One vector a graph, of the nodes that have latents."""
+        node, rows = encoded.tokens["node"], encoded.kept["node"]
+        of = node.batch if rows is None else node.batch[rows]
+        return pooled(encoded.latent["node"], of, len(node.item_id), how)
 
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         return {name: part.values for name, part in tokens.items()}
 
-    def reveal(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, TokenSet]:
-        if "edge" not in tokens:
-            return tokens
+    def reveal(
+        self, h: dict[str, Tensor], tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]
+    ) -> dict[str, TokenSet]:
         node = tokens["node"]
-        edges = node.relations["edges"].with_attributes(h["edge"])
-        return {**tokens, "node": replace(node, relations={**node.relations, "edges": edges})}
+        edges = node.relations["edges"]
+        if "edge" in tokens and self.tokenizer.edge_width:
+            edges = edges.with_attributes(h["edge"])
+        if "edge" in plans and plans["edge"].plan.dropped:
+            gone = torch.zeros(len(tokens["edge"]), dtype=torch.bool, device=edges.source.device)
+            edges = edges.without(gone.index_fill(0, plans["edge"].hidden, True))
+        if edges is not node.relations["edges"]:
+            node = replace(node, relations={**node.relations, "edges": edges})
+        if isinstance(self.body, GraphTransformer):
+            node = replace(node, structure=self.body.structure(edges, node.ptr))
+        return tokens if node is tokens["node"] else {**tokens, "node": node}
 
     def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
-        return {"node": self.body(h["node"], tokens["node"].relations["edges"])}
+        node = tokens["node"]
+        if self.transformer:
+            return {"node": self.body(h["node"], node.structure, node.relations["edges"], node.ptr)}
+        return {"node": self.body(h["node"], node.relations["edges"])}
 
-    def decoder(self, head: HeadOptions, options: EncoderOptions) -> "GraphDecoder":
-        return GraphDecoder(head, options, self)
+    def decoder(self, head: HeadOptions, options: EncoderOptions, out: int) -> Decoder:
+        return PairDecoder(head, options, self) if head.of == "pair" else GraphDecoder(head, options, self, out)
+
+
+def _gnn(options: EncoderOptions, tokenizer: NodeTokenizer) -> GNN:
+    return GNN(
+        options.layer,
+        [tokenizer.width, *[options.hidden] * options.layers],
+        hidden=options.hidden,
+        heads=options.heads,
+        dropout=options.dropout,
+        attention_dropout=options.attention_dropout,
+        norm=options.norm,
+        activation=options.activation,
+        residual=options.residual,
+        edge_width=tokenizer.edge_width,
+        open_end=False,
+    )
 
 
 class GraphDecoder(Decoder):
-    """Latents of the nodes to features: a dense bridge, then layers over the edges (GraphMAE, section 3.2).
+    """Latents of the nodes to predictions: a dense bridge, then layers over the edges (GraphMAE, section 3.2). Nodes
+    that the encoder did not get have a mask token of the decoder's own.
 
     For those of edges, one more dense layer reads the sum and the product of the two ends: the same both ways.
     """
 
-    def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: GraphEncoder):
+    def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: GraphEncoder, out: int):
         super().__init__()
-        width, self.of_edges = encoder.width, head.of == "edge"
-        self.bridge = nn.Linear(width, width, bias=False)
+        self.of_edges = head.of == "edge"
+        width = head.hidden or encoder.width
+        self.bridge = nn.Linear(encoder.width, width, bias=False)
+        self.token = nn.Parameter(torch.zeros(1, width)) if encoder.transformer else None
         self.body = GNN(
             head.layer,
-            [*[width] * head.layers, width if self.of_edges else encoder.token_widths["node"]],
+            [*[width] * head.layers, width if self.of_edges else out],
             hidden=width,
             heads=1,
             dropout=options.dropout,
@@ -106,10 +157,13 @@ class GraphDecoder(Decoder):
             edge_width=encoder.tokenizer.edge_width,
             open_end=True,
         )
-        self.pair = nn.Linear(2 * width, encoder.token_widths["edge"]) if self.of_edges else None
+        self.pair = nn.Linear(2 * width, out) if self.of_edges else None
 
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
-        z = self.bridge(encoded.latent["node"])
+        z, rows = self.bridge(encoded.latent["node"]), encoded.kept["node"]
+        if rows is not None:
+            token = z.new_zeros(1, z.shape[1]) if self.token is None else self.token
+            z = token.expand(len(encoded.seen["node"]), -1).index_copy(0, rows, z)
         if zeroed is not None:
             z = z.index_fill(0, zeroed, 0.0)
         out: Tensor = self.body(z, encoded.seen["node"].relations["edges"])
@@ -119,3 +173,22 @@ class GraphDecoder(Decoder):
         a, b = out[ends[0, scored]], out[ends[1, scored]]
         paired: Tensor = self.pair(torch.cat([a + b, a * b], 1))
         return paired
+
+
+class PairDecoder(Decoder):
+    """Latents of two nodes to whether they are an edge: the product of both through a perceptron (Li et al., MaskGAE,
+    KDD 2023, section 4.3), the same both ways."""
+
+    def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: GraphEncoder):
+        super().__init__()
+        width = head.hidden or encoder.width
+        layers: list[nn.Module] = [nn.Linear(encoder.width, width)]
+        for _ in range(head.layers - 1):
+            layers += [nn.Linear(width, width)]
+        parts = [part for layer in layers for part in (layer, ACTIVATIONS["relu"](), nn.Dropout(options.dropout))]
+        self.body = nn.Sequential(*parts, nn.Linear(width, 1))
+
+    def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
+        z = encoded.latent["node"]
+        out: Tensor = self.body(z[scored[0]] * z[scored[1]])
+        return out

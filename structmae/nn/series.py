@@ -4,16 +4,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from structmae.errors import StructmaeError, UsageError
-from structmae.nn.base import Decoder, Encoded, Encoder
+from structmae.errors import StructmaeError
+from structmae.nn.base import Decoder, Encoded
 from structmae.nn.gnn import pooled
-from structmae.nn.transformer import Transformer, waves
+from structmae.nn.sequence import SequenceEncoder, positions
+from structmae.nn.transformer import transformer
 from structmae.recipe import EncoderOptions, HeadOptions, Recipe
 from structmae.tokens import TokenSet
 from structmae.tokens.series import SeriesTokenizer, normalized
 
 
-class SeriesEncoder(Encoder):
+class SeriesEncoder(SequenceEncoder):
     """Series to vectors: `encoder(x, observed=None)`, x (B, C, T), a plain module to fine-tune.
 
     It takes values as the data set has them; scaling and normalising are its own business. Each series is an item of
@@ -22,11 +23,10 @@ class SeriesEncoder(Encoder):
     """
 
     def __init__(self, recipe: Recipe, tokenizer: SeriesTokenizer):
-        super().__init__()
+        size = tokenizer.grid[0] * tokenizer.grid[1]  # tokens of a series
+        super().__init__(recipe, tokenizer, "segment", (size,))
         options = recipe.encoder
-        self.tokenizer, self.pool, self.width = tokenizer, options.pool, options.hidden
         self.mixed, self.window_norm = options.channels == "mixed", tokenizer.window_norm
-        self.size = tokenizer.grid[0] * tokenizer.grid[1]  # tokens of a series
         self.token_widths = {"segment": tokenizer.width}
         # Mixed channels are hidden as they are, values and what is missing; a series alone as a vector.
         self.content_widths = {"segment": 2 * tokenizer.width if self.mixed else options.hidden}
@@ -34,9 +34,7 @@ class SeriesEncoder(Encoder):
         self.project = nn.Linear(width, options.hidden, bias=False)  # the positions are its bias
         self.missing = nn.Linear(width, options.hidden, bias=False)
         nn.init.zeros_(self.missing.weight)  # a missing value is the mean until training says more
-        self.position = nn.Parameter(waves(self.size, options.hidden))
-        self.dropout = nn.Dropout(options.dropout)
-        self.body = transformer(options.layers, options.hidden, options)
+        self.read_by(options)
 
     def forward(self, x: Tensor, observed: Bool[Tensor, "B C T"] | None = None) -> Float[Tensor, "rows width"]:
         """One vector a token (B * C * L), or one a window where the recipe pools: (B, C * width), (B, width) if mixed.
@@ -79,8 +77,7 @@ class SeriesEncoder(Encoder):
         part, position = tokens["segment"], tokens["segment"].position
         assert position is not None
         if not self.mixed:
-            x = self.dropout(h["segment"] + self.position[position])
-            return {"segment": self.body(x, part.ptr)}
+            return super().encode(h, tokens)
         channels = len(self.tokenizer.channels)
         windows = len(part.item_id) // channels
         step = part.batch // channels * self.size + position
@@ -91,15 +88,12 @@ class SeriesEncoder(Encoder):
         seen, gone = torch.split(steps[there], self.tokenizer.width, 2)
         x = self.project(seen.flatten(1)) + self.missing(gone.flatten(1)) + self.position[there % self.size]
         borders = torch.arange(0, len(steps) + 1, self.size, device=there.device)
-        latent = self.body(self.dropout(x), torch.searchsorted(there, borders))
+        latent = self.body(self.dropout(x), torch.searchsorted(there, borders), self.sees(there % self.size))
         return {"step": latent.new_zeros(len(steps), self.width).index_copy(0, there, latent)}
 
     def spread(self, encoded: Encoded) -> Tensor:
         """Latents by place: a row a token (mixed: a step), zeros where there is none."""
-        latent, rows = next(iter(encoded.latent.values())), encoded.kept["segment"]
-        if self.mixed or rows is None:
-            return latent
-        return latent.new_zeros(len(encoded.tokens["segment"]), self.width).index_copy(0, rows, latent)
+        return encoded.latent["step"] if self.mixed else super().spread(encoded)
 
     def features(self, tokens: dict[str, TokenSet]) -> Float[Tensor, "rows features"]:
         """All latents of a series in a row (mixed: of a window), for a head to read."""
@@ -110,74 +104,46 @@ class SeriesEncoder(Encoder):
         return self.spread(encoded).reshape(-1, self.size * self.width)
 
     def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
-        latent = self.spread(encoded)
-        if self.pool == "none":
-            return latent
-        part, rows = encoded.tokens["segment"], encoded.kept["segment"]
-        channels = part.members
-        of = part.batch if rows is None else part.batch[rows]
+        vectors = super().vectors(encoded)
+        if self.mixed or self.pool == "none":
+            return vectors
+        return vectors.reshape(-1, encoded.tokens["segment"].members * self.width)
+
+    def _pooled(self, encoded: Encoded, how: str) -> Tensor:
         if not self.mixed:
-            read = latent if rows is None else latent[rows]
-            return pooled(read, of, len(part.item_id), self.pool).reshape(-1, channels * self.width)
+            return super()._pooled(encoded, how)
+        part, rows, latent = encoded.tokens["segment"], encoded.kept["segment"], encoded.latent["step"]
+        of = part.batch if rows is None else part.batch[rows]
         place = torch.arange(len(part), device=latent.device) if rows is None else rows
-        steps = torch.unique(of // channels * self.size + place % self.size)
-        return pooled(latent[steps], steps // self.size, len(part.item_id) // channels, self.pool)
+        steps = torch.unique(of // part.members * self.size + place % self.size)
+        return pooled(latent[steps], steps // self.size, len(part.item_id) // part.members, how)
 
-    def decoder(self, head: HeadOptions, options: EncoderOptions) -> "SeriesDecoder":
-        return SeriesDecoder(head, options, self)
+    def decoder(self, head: HeadOptions, options: EncoderOptions, out: int) -> Decoder:
+        return StepDecoder(head, options, self, out) if self.mixed else super().decoder(head, options, out)
 
 
-class SeriesDecoder(Decoder):
-    """Latents to segments: one linear map, or a transformer over all places, where those without a latent get a mask
-    token of the decoder's own (He et al., CVPR 2022, section 3)."""
+class StepDecoder(Decoder):
+    """Latents of steps, which are all channels at once, to segments: one map, or a transformer first."""
 
-    def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: SeriesEncoder):
+    def __init__(self, head: HeadOptions, options: EncoderOptions, encoder: SeriesEncoder, out: int):
         super().__init__()
         width = (head.hidden or encoder.width) if head.layers else encoder.width
-        self.mixed, self.size = encoder.mixed, encoder.size
-        self.channels = len(encoder.tokenizer.channels) if encoder.mixed else 1
+        self.size, self.channels = encoder.size, len(encoder.tokenizer.channels)
         self.body: nn.Module | None = None
         if head.layers:
-            if width % options.heads:
-                raise UsageError(f"heads.*.hidden={width} must be a multiple of encoder.heads={options.heads}")
             self.bridge = nn.Linear(encoder.width, width)
-            self.token = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
-            self.position = nn.Parameter(waves(encoder.size, width))
+            self.position = positions(options.positions, (encoder.size,), width)
             self.body = transformer(head.layers, width, options)
-        self.out = nn.Linear(width, encoder.token_widths["segment"] * self.channels)
+        self.out = nn.Linear(width, out * self.channels)
 
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
-        part = encoded.seen["segment"]
-        if self.mixed:
-            return self._of_steps(encoded.latent["step"], part)[scored]
-        z, rows = encoded.latent["segment"], encoded.kept["segment"]
-        if self.body is None:
-            full = z if rows is None else z.new_zeros(len(part), z.shape[1]).index_copy(0, rows, z)
-            full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
-            return self._out(full[scored])
-        z = self.bridge(z)
-        full = z if rows is None else self.token.expand(len(part), -1).index_copy(0, rows, z)
-        full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
-        full = full + self.position[part.position]
-        if part.valid is None:
-            return self._out(self.body(full, part.ptr)[scored])
-        there = part.valid.nonzero()[:, 0]
-        if not len(there):
-            return self._out(full[scored])
-        decoded = self.body(full[there], torch.searchsorted(there, part.ptr))
-        return self._out(decoded[torch.searchsorted(there, scored).clamp_max(len(there) - 1)])
-
-    def _out(self, z: Tensor) -> Tensor:
-        out: Tensor = self.out(z)
-        return out
-
-    def _of_steps(self, z: Tensor, part: TokenSet) -> Tensor:
-        """(M, P) from latents of steps, which are all channels at once."""
+        z, part = encoded.latent["step"], encoded.seen["segment"]
         if self.body is not None:
             z = self.bridge(z) + self.position.repeat(len(z) // self.size, 1)
             z = self.body(z, torch.arange(0, len(z) + 1, self.size, device=z.device))
-        out = self._out(z).reshape(len(z) // self.size, self.size, self.channels, -1)
-        return out.transpose(1, 2).reshape(len(part), -1)
+        out = self.out(z).reshape(len(z) // self.size, self.size, self.channels, -1)
+        every: Tensor = out.transpose(1, 2).reshape(len(part), -1)
+        return every[scored]
 
 
 def _standard(x: Tensor, there: Tensor) -> Tensor:
@@ -186,17 +152,3 @@ def _standard(x: Tensor, there: Tensor) -> Tensor:
     x = x - x.where(there, 0.0).sum(-1, keepdim=True) / count
     deviation = (x.where(there, 0.0).square().sum(-1, keepdim=True) / count).sqrt()
     return x / deviation.where(deviation > 0, 1.0)
-
-
-def transformer(layers: int, width: int, options: EncoderOptions) -> Transformer:
-    """With the settings of a recipe's encoder."""
-    return Transformer(
-        layers,
-        width,
-        heads=options.heads,
-        feed_forward=options.feed_forward,
-        dropout=options.dropout,
-        attention_dropout=options.attention_dropout,
-        norm=options.norm,
-        activation=options.activation,
-    )

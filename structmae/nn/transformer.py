@@ -1,72 +1,156 @@
-"""The transformer: self-attention over the tokens of each item, packed rows in and out."""
+"""The transformer: attention over the tokens of each item, packed rows in and out."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch_geometric.utils import softmax
 
 from structmae.nn.gnn import ACTIVATIONS, NORMS
+from structmae.recipe import EncoderOptions
+from structmae.tokens import Relation
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which tokens of its item a token sees: `full` all, `causal` itself and those before, `window` those whose
+    `places` (tokens, axes) are at most `reach` away on every axis, `adjacency` those that lead to it in `relation`."""
+
+    kind: str = "full"
+    reach: int = 0
+    places: Int[Tensor, "tokens axes"] | None = None
+    relation: Relation | None = None
+
+
+FULL = Pattern()
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention within items (Vaswani et al., NeurIPS 2017, section 3.2)."""
+    """Multi-head attention within items (Vaswani et al., NeurIPS 2017, section 3.2): of tokens to each other, or with
+    `across` to those of a context."""
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    def __init__(self, width: int, heads: int, dropout: float, *, across: bool = False):
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.inward, self.outward = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.heads, self.dropout, self.across = heads, dropout, across
+        self.inward = nn.Linear(width, width if across else 3 * width)
+        self.context = nn.Linear(width, 2 * width) if across else None
+        self.outward = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "tokens width"], ptr: Int[Tensor, "items_1"]) -> Float[Tensor, "tokens width"]:
-        counts = ptr.diff()
-        longest = int(counts.max()) if len(counts) else 0
-        whole = len(counts) * longest == len(x)
-        projected = self.inward(x)
-        rows = None
-        if not whole:  # items of different length: padded for the product, which does not look at the padding
-            item = torch.arange(len(counts), device=x.device).repeat_interleave(counts, output_size=len(x))
-            rows = torch.arange(len(x), device=x.device) + (item * longest - ptr[item])
-            padded = projected.new_zeros(len(counts) * longest, projected.shape[1])
-            projected = padded.index_copy(0, rows, projected)
-        q, k, v = projected.view(len(counts), longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        allowed = None
-        if not whole:
-            allowed = torch.arange(longest, device=x.device) < counts.clamp_min(1)[:, None]
-            allowed = allowed[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=allowed, dropout_p=self.dropout if self.training else 0.0
-        )
-        mixed = mixed.transpose(1, 2).reshape(len(counts) * longest, -1)
-        out: Tensor = self.outward(mixed if rows is None else mixed[rows])
+    def forward(
+        self,
+        x: Float[Tensor, "tokens width"],
+        ptr: Int[Tensor, "items_1"],
+        pattern: Pattern = FULL,
+        context: tuple[Float[Tensor, "others width"], Int[Tensor, "items_1"]] | None = None,
+    ) -> Float[Tensor, "tokens width"]:
+        if self.context is not None and context is not None:
+            q, rows, _ = padded(self.inward(x), ptr)
+            both, _, allowed = padded(self.context(context[0]), context[1])
+            k, v = both.chunk(2, -1)
+            mixed = self._mix(self._split(q), self._split(k), self._split(v), allowed, False)
+        elif pattern.relation is not None and pattern.kind == "adjacency":
+            out: Tensor = self.outward(self._along(self.inward(x), pattern.relation))
+            return out
+        else:
+            projected, rows, allowed = padded(self.inward(x), ptr)
+            q, k, v = projected.view(*projected.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            causal = pattern.kind == "causal"  # padding comes last, so that no token sees it
+            if pattern.kind == "window" and pattern.places is not None:
+                allowed = near(padded(pattern.places, ptr)[0], pattern.reach, allowed)
+            mixed = self._mix(q, k, v, None if causal else allowed, causal)
+        mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)
+        out = self.outward(mixed if rows is None else mixed[rows])
         return out
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, L, width) to (B, heads, L, width / heads)."""
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, causal: bool) -> Tensor:
+        if allowed is not None:
+            allowed = allowed[:, None, None, :] if allowed.dim() == 2 else allowed[:, None]
+        dropped = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropped, is_causal=causal)
+
+    def _along(self, projected: Tensor, relation: Relation) -> Tensor:
+        """Attention over the edges that end at a token: the work of a sparse graph, not of all pairs."""
+        q, k, v = projected.view(len(projected), 3, self.heads, -1).unbind(1)
+        source, target = relation.edge_index
+        scores = (q[target] * k[source]).sum(-1) / math.sqrt(q.shape[-1])
+        weights = F.dropout(softmax(scores, target, num_nodes=len(q)), self.dropout, self.training)
+        return torch.zeros_like(v).index_add(0, target, weights[..., None] * v[source]).flatten(1)
+
+
+def padded(
+    x: Tensor, ptr: Int[Tensor, "items_1"]
+) -> tuple[Tensor, Int[Tensor, "tokens"] | None, Bool[Tensor, "items longest"] | None]:
+    """Packed rows as (items, longest, width); where items differ in length, the rows' places in it and where they are.
+    An item without tokens gets one place of zeros, which nobody asks for."""
+    counts = ptr.diff()
+    longest = int(counts.max()) if len(counts) else 0
+    if len(counts) * longest == len(x):
+        return x.view(len(counts), longest, -1), None, None
+    item = torch.arange(len(counts), device=x.device).repeat_interleave(counts, output_size=len(x))
+    rows = torch.arange(len(x), device=x.device) + (item * longest - ptr[item])
+    out = x.new_zeros(len(counts) * longest, x.shape[1]).index_copy(0, rows, x)
+    there = torch.arange(longest, device=x.device) < counts.clamp_min(1)[:, None]
+    return out.view(len(counts), longest, -1), rows, there
+
+
+def near(
+    places: Int[Tensor, "items longest axes"], reach: int, there: Bool[Tensor, "items longest"] | None
+) -> Bool[Tensor, "items longest longest"]:
+    """Which pairs of an item's tokens are at most `reach` apart on every axis; each token is near itself."""
+    apart = (places[:, :, None] - places[:, None]).abs().amax(-1)
+    close = apart <= reach
+    if there is not None:
+        close = close & there[:, None]
+    return close | torch.eye(places.shape[1], dtype=torch.bool, device=places.device)
 
 
 class Layer(nn.Module):
-    """Attention, then a perceptron for each token; each is added to its input and then normalised (post-norm)."""
+    """Attention, then a perceptron for each token. Each is added to its input and then normalised (post-norm), or reads
+    a normalised input and is added as it is (`prenorm`, Xiong et al., ICML 2020)."""
 
     def __init__(
-        self, width: int, heads: int, feed_forward: int, dropout: float, attention_dropout: float, norm: str, act: str
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        attention_dropout: float,
+        norm: str,
+        act: str,
+        prenorm: bool = False,
     ):
         super().__init__()
+        self.prenorm = prenorm
         self.attention = Attention(width, heads, attention_dropout)
         self.perceptron = nn.Sequential(
             nn.Linear(width, feed_forward), ACTIVATIONS[act](), nn.Dropout(dropout), nn.Linear(feed_forward, width)
         )
         self.dropout = nn.Dropout(dropout)
-        self.norms = nn.ModuleList(NORMS[norm](width) for _ in range(2))
+        self.norms = nn.ModuleList(NORMS["layernorm" if norm == "none" else norm](width) for _ in range(2))
 
-    def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
-        x = self.norms[0](x + self.dropout(self.attention(x, ptr)))
-        out: Tensor = self.norms[1](x + self.dropout(self.perceptron(x)))
+    def forward(self, x: Tensor, ptr: Tensor, pattern: Pattern = FULL) -> Tensor:
+        first, second = self.norms
+        if self.prenorm:
+            x = x + self.dropout(self.attention(first(x), ptr, pattern))
+            out: Tensor = x + self.dropout(self.perceptron(second(x)))
+            return out
+        x = first(x + self.dropout(self.attention(x, ptr, pattern)))
+        out = second(x + self.dropout(self.perceptron(x)))
         return out
 
 
 class Transformer(nn.Module):
     """Layers over packed tokens: (tokens, width) and the items' borders to (tokens, width).
 
-    Tokens see those of their own item only; batch normalisation takes its statistics over all tokens that are there,
-    which padding is not.
+    Tokens see those of their own item only, by `pattern`; batch normalisation takes its statistics over all tokens that
+    are there, which padding is not. With `prenorm` one more layer normalisation ends it.
     """
 
     def __init__(
@@ -80,18 +164,39 @@ class Transformer(nn.Module):
         attention_dropout: float = 0.0,
         norm: str = "layernorm",
         activation: str = "gelu",
+        prenorm: bool = False,
     ):
         super().__init__()
         self.layers = nn.ModuleList(
-            Layer(width, heads, feed_forward, dropout, attention_dropout, norm, activation) for _ in range(layers)
+            Layer(width, heads, feed_forward, dropout, attention_dropout, norm, activation, prenorm)
+            for _ in range(layers)
         )
+        self.end = nn.LayerNorm(width) if prenorm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "tokens width"], ptr: Int[Tensor, "items_1"]) -> Float[Tensor, "tokens width"]:
+    def forward(
+        self, x: Float[Tensor, "tokens width"], ptr: Int[Tensor, "items_1"], pattern: Pattern = FULL
+    ) -> Float[Tensor, "tokens width"]:
         if not len(x):  # everything was dropped, or nothing observed
             return x
         for layer in self.layers:
-            x = layer(x, ptr)
-        return x
+            x = layer(x, ptr, pattern)
+        out: Tensor = self.end(x)
+        return out
+
+
+def transformer(layers: int, width: int, options: EncoderOptions) -> Transformer:
+    """With the settings of a recipe's encoder."""
+    return Transformer(
+        layers,
+        width,
+        heads=options.heads,
+        feed_forward=options.feed_forward,
+        dropout=options.dropout,
+        attention_dropout=options.attention_dropout,
+        norm=options.norm,
+        activation=options.activation,
+        prenorm=options.prenorm,
+    )
 
 
 def waves(places: int, width: int) -> Float[Tensor, "{places} {width}"]:
@@ -100,3 +205,13 @@ def waves(places: int, width: int) -> Float[Tensor, "{places} {width}"]:
     rates = torch.exp(-math.log(10_000.0) * torch.arange(0, width, 2) / width)
     angles = torch.arange(places)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
+
+
+def sines(grid: tuple[int, ...], width: int) -> Float[Tensor, "places {width}"]:
+    """`waves` of each axis of a grid side by side, row-major: 2-D positions as in MAE (He et al., CVPR 2022, appendix
+    A.1). Axes of one place are left out; a width that they can't share evenly is filled up with zeros."""
+    axes = [axis for axis, places in enumerate(grid) if places > 1] or [0]
+    share = width // len(axes)
+    at = torch.cartesian_prod(*(torch.arange(places) for places in grid)).reshape(-1, len(grid))
+    parts = [waves(grid[axis], share)[at[:, axis]] for axis in axes]
+    return F.pad(torch.cat(parts, 1), (0, width - share * len(axes)))

@@ -35,9 +35,11 @@ class NodeTokenizer(nn.Module):
         undirected: bool,
         edge_width: int,
         edge_tokens: bool = False,
+        hops: int = 0,
+        neighbours: int = 64,
     ):
         super().__init__()
-        self.edge_tokens = edge_tokens
+        self.edge_tokens, self.hops, self.neighbours = edge_tokens, hops, neighbours
         self.normalize, self.undirected, self.edge_width, self.columns = normalize, undirected, edge_width, columns
         self.categories = dict(categories)
         self.numeric = [column for column in range(columns) if column not in self.categories]
@@ -66,13 +68,20 @@ class NodeTokenizer(nn.Module):
         if normalize == "row" and bool((numeric < 0).any()):
             raise StructmaeError("tokens.normalize=row needs features of 0 or more: set tokens.normalize=standard")
         width = graphs.edge_attr.shape[1] if recipe.reads_edges and graphs.edge_attr is not None else 0
+        hops = recipe.tokens.hops
+        if hops and graphs.num_items > 1:
+            raise StructmaeError(
+                f"tokens.hops={hops} cuts a single graph, and {graphs.name} has {graphs.num_items}: set tokens.hops=0"
+            )
         made = cls(
             categories=categories,
             columns=columns,
             normalize=normalize,
             undirected=recipe.data.undirected,
             edge_width=width,
-            edge_tokens=ratio > 0,
+            edge_tokens=ratio > 0 or recipe.mask.of == "edge",
+            hops=hops,
+            neighbours=recipe.tokens.neighbours,
         )
         if normalize == "standard" and numeric.numel():
             deviation, mean = torch.std_mean(numeric.double(), dim=0, correction=0)
@@ -89,6 +98,8 @@ class NodeTokenizer(nn.Module):
             "undirected": self.undirected,
             "edge_width": self.edge_width,
             "edge_tokens": self.edge_tokens,
+            "hops": self.hops,
+            "neighbours": self.neighbours,
         }
 
     @classmethod
@@ -147,16 +158,16 @@ class NodeTokenizer(nn.Module):
         relation = self.relation(edge_index, len(x), edge_attr)
         edges = {}
         if self.edge_tokens:
-            relation, edges["edge"] = _edge_tokens(relation, ptr, item_id, self.undirected)
+            relation, edges["edge"] = edge_tokens(relation, ptr, item_id, self.undirected)
         return {"node": TokenSet(self.values(x), ptr, item_id, {"edges": relation}), **edges}
 
 
-def _edge_tokens(relation: Relation, ptr: Tensor, item_id: Tensor, undirected: bool) -> tuple[Relation, TokenSet]:
-    """Edges as tokens, one for both directions of a pair: the relation with their ids, and their set, by item and ends.
+def edge_tokens(relation: Relation, ptr: Tensor, item_id: Tensor, undirected: bool) -> tuple[Relation, TokenSet]:
+    """Edges as tokens, one for both directions of a pair, with their attributes if they have any: the relation with
+    their ids, and their set, by item and ends.
 
     The relation keeps the attributes as they are; `Relation.with_attributes` gives those that a plan leaves.
     """
-    assert relation.attributes is not None
     nodes = len(relation.indptr) - 1
     source, target = relation.edge_index
     first, second = (torch.minimum(source, target), torch.maximum(source, target)) if undirected else (source, target)
@@ -164,8 +175,9 @@ def _edge_tokens(relation: Relation, ptr: Tensor, item_id: Tensor, undirected: b
     keys, of = torch.unique(first[between] * nodes + second[between], return_inverse=True)
     token = torch.full_like(source, -1)
     token[between] = of
-    values = relation.attributes.new_empty(len(keys), relation.attributes.shape[1])
-    values[of] = relation.attributes[between]  # both directions have the same
+    attributes = relation.attributes if relation.attributes is not None else torch.zeros(len(source), 0, device=source.device)
+    values = attributes.new_empty(len(keys), attributes.shape[1])
+    values[of] = attributes[between]  # both directions have the same
     ends = torch.stack([keys // nodes, keys % nodes]) if nodes else keys.new_zeros(2, 0)
     borders = torch.searchsorted(ends[0].contiguous(), ptr)
     return replace(relation, token=token), TokenSet(values, borders, item_id, {}, ends=ends)

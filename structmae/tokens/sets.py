@@ -77,6 +77,30 @@ class Relation:
             token = (self.token[edges] - tokens.repeat_interleave(counts)).where(self.token[edges] >= 0, -1)
         return Relation(indptr, source, attributes, token)
 
+    def among(self, index: Int[Tensor, "chosen"]) -> "Relation":
+        """The edges whose both ends are among the tokens `index` (increasing), which are numbered anew."""
+        place = torch.full_like(self.indptr[:-1], -1)
+        place[index] = torch.arange(len(index), device=index.device)
+        source, target = place[self.edge_index]
+        return self.where((source >= 0) & (target >= 0), source, target, len(index))
+
+    def without(self, gone: Bool[Tensor, "tokens"]) -> "Relation":
+        """The edges but for those that are `gone`, by the tokens that they are; self-loops are none, and stay."""
+        assert self.token is not None
+        source, target = self.edge_index
+        stays = (self.token < 0) | ~gone[self.token.clamp_min(0)]
+        return self.where(stays, source, target, len(self.indptr) - 1)
+
+    def where(self, stays: Bool[Tensor, "edges"], source: Tensor, target: Tensor, size: int) -> "Relation":
+        """Some of the edges, with other numbers for their ends, in the same order."""
+        counts = torch.bincount(target[stays], minlength=size)
+        return Relation(
+            torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+            source[stays],
+            None if self.attributes is None else self.attributes[stays],
+            None if self.token is None else self.token[stays],
+        )
+
     def to(self, device: torch.device) -> "Relation":
         attributes = None if self.attributes is None else self.attributes.to(device)
         token = None if self.token is None else self.token.to(device)
@@ -92,6 +116,9 @@ class TokenSet:
     in `values`), `relations` hold edges by name. Tokens that stand between two of another set, as edges do, say which:
     `ends` (2, M). Where the items are equal grids, row-major, `grid` is their shape, and `position` (M,) the place of
     each token; `set_id` (I,) names the set (a window of several series) that an item belongs to, with `members` each.
+    Discrete tokens have `ids` (M,) of a vocabulary (-1: this one has values instead), and P = 0 where all have. Where
+    tokens of several types stand in one sequence, `kind` (M,) says which each is. `structure` (M, S) says where in its
+    graph a token is.
     """
 
     values: Float[Tensor, "tokens width"]
@@ -105,6 +132,9 @@ class TokenSet:
     position: Int[Tensor, "tokens"] | None = None
     set_id: Int[Tensor, "items"] | None = None
     members: int = 1
+    ids: Int[Tensor, "tokens"] | None = None
+    kind: Int[Tensor, "tokens"] | None = None
+    structure: Float[Tensor, "tokens places"] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -116,22 +146,25 @@ class TokenSet:
         return items.repeat_interleave(self.ptr.diff(), output_size=len(self.values))
 
     def only(self, index: Int[Tensor, "chosen"]) -> "TokenSet":
-        """The tokens `index`, in increasing order, which all are valid. Edges between tokens can't be kept so."""
-        assert not self.relations
+        """The tokens `index`, in increasing order, which all are valid, and the edges between them."""
         return replace(
             self,
             values=self.values[index],
             ptr=torch.searchsorted(index, self.ptr),
+            relations={name: relation.among(index) for name, relation in self.relations.items()},
             valid=None,
             ends=None if self.ends is None else self.ends[:, index],
             observed=None if self.observed is None else self.observed[index],
             position=None if self.position is None else self.position[index],
+            ids=None if self.ids is None else self.ids[index],
+            kind=None if self.kind is None else self.kind[index],
+            structure=None if self.structure is None else self.structure[index],
         )
 
     def to(self, device: torch.device) -> "TokenSet":
         if self.values.device == device:
             return self
-        tensors = ("values", "ptr", "item_id", "valid", "ends", "observed", "position", "set_id")
+        tensors = ("values", "ptr", "item_id", "valid", "ends", "observed", "position", "set_id", "ids", "kind", "structure")
         parts = {name: getattr(self, name) for name in tensors}
         moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
         return replace(

@@ -13,6 +13,7 @@ from structmae.model import Batch, Losses, Trainable
 from structmae.nn.base import Encoded, Encoder
 from structmae.nn.series import SeriesEncoder
 from structmae.recipe import Recipe
+from structmae.tokens import Source
 
 
 class TaskHead(nn.Module, ABC):
@@ -61,7 +62,7 @@ class TaskModel(Trainable):
             {"params": [*self.encoder.parameters(), *self.tokens.parameters()], "scale": slow},
         ]
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, source: Source) -> None:
         frozen = epoch < self.options.head_epochs
         self.encoder.train(not frozen)
         self.encoder.requires_grad_(not frozen)

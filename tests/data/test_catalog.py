@@ -16,6 +16,8 @@ NAMES = [
     "citeseer",
     "cora",
     "digits",
+    "digits-images",
+    "digits-maps",
     "etth1",
     "exchange_rate",
     "imdb-binary",
@@ -28,8 +30,11 @@ NAMES = [
     "nci1",
     "proteins",
     "pubmed",
+    "pydoc-topics",
     "sbm",
 ]
+LEVELS = {"graph": ("node", "graph"), "series": ("panel", "sample"), "image": ("image",), "text": ("text",)}
+HERE = ("simulated", "bundled")
 
 
 def test_every_card_is_complete() -> None:
@@ -37,13 +42,13 @@ def test_every_card_is_complete() -> None:
     assert sorted(cards) == sorted(NAMES)
     for name, card in cards.items():
         assert card.name == name
-        assert card.kind in ("graph", "series")
-        assert card.level in (("node", "graph") if card.kind == "graph" else ("panel", "sample"))
-        assert card.loader in ("planetoid", "tu", "simulated", "series", "uea")
+        assert card.level in LEVELS[card.kind]
+        assert card.loader in ("planetoid", "tu", *HERE, "series", "uea")
+        assert (name in catalog.NO_DOWNLOAD) == (card.loader in HERE)
         assert all((card.title, card.source, card.licence, card.split, card.citation, card.statistics)), name
-        assert bool(card.files) == (card.loader != "simulated")
+        assert bool(card.files) == (card.loader not in HERE)
         fetched = card.loader in ("planetoid", "tu") or all("url" in entry for entry in card.files.values())
-        assert card.download == (fetched and card.loader != "simulated")
+        assert card.download == (fetched and card.loader not in HERE)
         for entry in card.files.values():
             assert re.fullmatch("[0-9a-f]{64}", entry["sha256"])
             assert entry["bytes"] > 0
@@ -80,6 +85,7 @@ def test_where_a_set_is(
     planetoid: Callable[..., tuple[Path, Card]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert catalog.where("citations") == "simulated"
+    assert catalog.where("Digits-Images") == "bundled"
     assert catalog.where("cora") is None
     cached, _ = planetoid(catalog.cache_root())
     assert catalog.where("Cora") == str(cached)

@@ -1,14 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from structmae.data import load
+from structmae.data import Images, ImageSchema, Schema, Texts, load, load_graphs
 from structmae.errors import StructmaeError, UsageError
 
 
 def test_unknown_kinds_and_names() -> None:
-    with pytest.raises(UsageError, match="kind 'image' does not exist"):
-        load("karate", kind="image")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="kind 'video' does not exist; there are graph, series, image and text"):
+        load("karate", kind="video")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"unknown data set 'karat'\. Did you mean karate"):
         load("karat")
     with pytest.raises(UsageError, match="set of the catalog"):
@@ -55,3 +56,42 @@ def test_directed_graphs_say_so_in_their_spec(tmp_path: Path) -> None:
 def test_nothing_here_and_no_network() -> None:
     with pytest.raises(StructmaeError, match=r"MUTAG_A\.txt.*\$STRUCTMAE_DATA/tu/MUTAG/raw"):
         load("mutag")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [("digits-images", Images), ("Digits-Maps", Images), ("pydoc-topics", Texts), (["a text", "another"], Texts)],
+)
+def test_images_and_texts(data: Any, kind: type) -> None:
+    """Of a name, read again by the spec."""
+    found = load(data)
+    assert type(found) is kind
+    assert (load(**found.spec).fingerprint() == found.fingerprint()) if found.spec else isinstance(data, list)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ("digits-images", {"split": "0.6/0.2/0.2"}, "split= is for series, and this is a set of images"),
+        ("digits-images", {"nodes": "nodes.csv"}, "nodes= is for graphs, and this is a set of images"),
+        ("pydoc-topics", {"undirected": False}, "undirected= is for graphs, and this is a text"),
+        ("digits-images", {"schema": Schema(3)}, "the schema is one of a graph, and this is a set of images"),
+        (
+            "karate",
+            {"schema": ImageSchema(1, 8, 8, (("image", 1),))},
+            "the schema is one of a set of images, and this is a graph",
+        ),
+        ("digits-images", {"kind": "graph"}, "'digits-images' is a set of images, no graph"),
+        ("digits-images", {"kind": "text"}, "'digits-images' is a set of kind image, no text"),
+        ("pydoc-topics", {"kind": "image"}, "'pydoc-topics' is a set of kind text, no images"),
+    ],
+)
+def test_options_and_kinds_that_do_not_fit(data: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(StructmaeError, match=message):
+        load(data, **options)
+
+
+@pytest.mark.parametrize("kind", ["series", "image", "text"])
+def test_load_graphs_is_for_graphs(kind: Any) -> None:
+    with pytest.raises(UsageError, match=f"kind '{kind}' is not read as graphs. Use load or load_"):
+        load_graphs("karate", kind=kind)

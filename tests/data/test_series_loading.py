@@ -255,7 +255,7 @@ def test_a_table_that_may_be_a_graph_is_asked_about(tmp_path: Path) -> None:
         ("lorenz96", {"undirected": False}, "undirected= is for graphs, and this is a series"),
         ("lorenz96", {"nodes": "nodes.csv"}, "nodes= is for graphs"),
         ("karate", {"kind": "series"}, "'karate' is a graph set, no series"),
-        ("lorenz96", {"kind": "graph"}, "'lorenz96' is a set of time series, no graph"),
+        ("lorenz96", {"kind": "graph"}, "'lorenz96' is a series, no graph"),
         ("etth2", {}, "unknown data set 'etth2'. Did you mean etth1"),
         ("lorenz96", {"channels": "x0,y0"}, "no channel 'y0'; there are 'x0', 'x1'"),
         ("lorenz96", {"time": " "}, "time=' ' is no column name"),
@@ -268,7 +268,7 @@ def test_what_does_not_go_together(data: str, options: dict[str, Any], message: 
 
 def test_schemas_go_with_their_kind() -> None:
     graph, series = load("karate"), load("lorenz96")
-    with pytest.raises(UsageError, match="the schema is one of series"):
+    with pytest.raises(UsageError, match="the schema is one of a series, and this is a graph"):
         load("karate", schema=series.schema)
     with pytest.raises(UsageError, match="the schema is one of a graph"):
         load("lorenz96", schema=graph.schema)

@@ -18,7 +18,7 @@ def warm():
     from structmae.masking.adjacency import grid
     from structmae.masking.strategies import STRATEGIES
 
-    at = layout([0, 4, 8], stratum=[0, 0, 1, 1] * 2, weight=[1.0] * 8, adjacency=grid((4,), 2))
+    at = layout([0, 4, 8], stratum=[0, 0, 1, 1] * 2, weight=[1.0] * 8, adjacency=grid((4,), 2), shape=(2, 2))
     for strategy in STRATEGIES:
         plan = draw(at, Spec(strategy, random=0.25, keep=0.25), seed=0, visit=0)
         assert len(plan.restore) == 8

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from random import Random
 from unittest import mock
@@ -23,14 +24,16 @@ RATIOS = st.one_of(st.sampled_from([0.0, 1.0, 0.5, 0.15, 0.75]), st.floats(0.0, 
 
 
 @st.composite
-def items(draw, most=6, tokens=40, grouped=None, layered=None):
-    """Items as the oracle takes them: empty, of one token, all invalid, ragged; with or without groups and strata."""
+def items(draw, most=6, tokens=40, grouped=None, layered=None, gridded=False):
+    """Items as the oracle takes them: empty, of one token, all invalid, ragged; with or without groups and strata. Or
+    all on one grid."""
     grouped = draw(st.booleans()) if grouped is None else grouped
     layered = draw(st.booleans()) if layered is None else layered
     all_valid, nodes = draw(st.booleans()), draw(st.booleans())
+    shape = shapes(Random(draw(st.integers(0, 2**32))), tokens) if gridded else None
     made = []
     for _ in range(draw(st.integers(0, most))):
-        n = draw(st.one_of(st.sampled_from([0, 1, 2, 4]), st.integers(0, tokens)))
+        n = prod(shape) if gridded else draw(st.one_of(st.sampled_from([0, 1, 2, 4]), st.integers(0, tokens)))
         ids = st.lists(st.integers(-2, 8), min_size=n, max_size=n)
         chance = Random(draw(st.integers(0, 2**32)))  # not hypothesis: it is slow where much is to be drawn
         made.append(
@@ -43,9 +46,16 @@ def items(draw, most=6, tokens=40, grouped=None, layered=None):
                 "weight": weights(n, chance),
                 "nodes": nodes,
                 "near": steps(n, nodes, chance),
+                "shape": shape,
             }
         )
     return made
+
+
+def shapes(chance, tokens):
+    """A grid of 1 to 3 axes, images above all, of so many places at most."""
+    axes = chance.choice([1, 2, 2, 2, 3])
+    return tuple(chance.randint(1, int(tokens ** (1 / axes))) for _ in range(axes))
 
 
 def weights(n, chance):
@@ -89,7 +99,17 @@ def specs(draw, strategies=STRATEGIES, scopes=("item", "batch", "set")):
         length=draw(st.one_of(st.integers(1, 9), st.just(100))),
         blocks=draw(st.one_of(st.integers(1, 4), st.just(2**31))),
         start=draw(st.sampled_from(["node", "edge"])),
+        concentration=draw(st.sampled_from([1.0, 0.5, 3.0, 1e-3, 1e-200, 1e6])),
+        area=draw(st.one_of(st.integers(1, 9), st.sampled_from([16, 2**31]))),
+        aspect=draw(st.sampled_from([0.3, 1.0, 0.5, 1e-3])),
     )
+
+
+@st.composite
+def cases(draw, strategies=STRATEGIES, scopes=("item", "batch", "set"), **fields):
+    """Items and a spec that they have what is needed for."""
+    spec = draw(specs(strategies, scopes))
+    return draw(items(**fields, gridded=spec.strategy == "rectangle")), spec
 
 
 def near_of(made, ptr):
@@ -127,6 +147,7 @@ def layout_of(made, lazy=False):
         set_id=[item["set"] for item in made],
         weight=flat("weight"),
         adjacency=(lambda: near_of(made, ptr)) if lazy else near_of(made, ptr),
+        shape=made[0]["shape"] if made else (1, 1),
     )
 
 
@@ -150,6 +171,7 @@ def items_of(at):
 
         item = {name: cut(getattr(at, name)) for name in ("valid", "group", "stratum", "weight")}
         item |= {"id": int(at.item_id[i]), "set": None if at.set_id is None else int(at.set_id[i])}
+        item |= {"shape": at.shape}
         item |= {"valid": item["valid"] or [True] * (b - a), "nodes": near is not None and near.places_are_tokens}
         item["near"] = None if near is None else rows_of(near, i, a)
         made.append(item)

@@ -2,13 +2,15 @@
 
 It shares no code with the kernels. An item is a dict: id, set, valid (n,), group and stratum (n,) or None, weight (n,)
 or None, and near: None or a list of steps (place, token) for each place, a place below 0 being one of another item;
-`nodes` says that places are tokens.
+`nodes` says that places are tokens. shape: the grid, or None.
 """
 
 import math
 from itertools import groupby, pairwise
 
-HIDE, SHARE, SWAP, SOURCE, REMASK = 0, 1, 2, 3, 4
+from scipy import stats
+
+HIDE, SHARE, SWAP, SOURCE, REMASK, BUDGET = 0, 1, 2, 3, 4, 7
 DROP, TOKEN, RANDOM, ZERO, KEEP = range(5)
 UNTOUCHED, ABSENT = 5, 6
 
@@ -39,7 +41,7 @@ class Key:
         self.made = {}
 
     def rank(self, purpose, item, local):
-        draw = self.draw + (32768 if self.remask and purpose in (SHARE, SWAP, SOURCE) else 0)
+        draw = self.draw + (32768 if self.remask and purpose in (SHARE, SWAP, SOURCE, BUDGET) else 0)
         stream = self.view * 2**28 + self.token_set * 2**20 + purpose * 2**16 + draw
         block = (item % 2**32, item // 2**32, self.visit, local // 4), (self.seed, stream)
         if block not in self.made:
@@ -168,9 +170,72 @@ def walk(quota, stratum_of, rank, words, spec, item, lead_of):
             if unit is not None and unit not in chosen and quota[stratum_of[unit]]:
                 chosen.add(unit)
                 quota[stratum_of[unit]] -= 1
-    for s, left in quota.items():
-        chosen |= set(smallest([p for p in stratum_of if stratum_of[p] == s and p not in chosen], rank, left))
-    return chosen
+    return chosen | rest(quota, stratum_of, rank, chosen)
+
+
+def rest(quota, stratum_of, rank, chosen):
+    """What is left of each quota, by rank."""
+    free = {s: [p for p in stratum_of if stratum_of[p] == s and p not in chosen] for s in quota}
+    return {p for s, left in quota.items() for p in smallest(free[s], rank, left)}
+
+
+def budget(sizes, total, concentration, rank):
+    """How many of each stratum stay visible, of `total` in all. rank: of each stratum's number."""
+    log = []
+    for s in range(len(sizes)):
+        u = (rank(s) + 0.5) / 2**32
+        variate = float(stats.gamma.ppf(u, concentration))
+        small = (math.log(u) + math.lgamma(concentration + 1)) / concentration  # where the density is x ** (a - 1)
+        log.append(math.log(variate) if variate > 1e-20 else small)
+    got, quota, free = {}, {}, set(range(len(sizes)))
+    while True:
+        left = total - sum(got.values())
+        weight = {s: math.exp(log[s] - max(log[t] for t in free)) for s in free}
+        quota = {s: left * weight[s] / sum(weight.values()) for s in free}
+        full = {s for s in free if quota[s] >= sizes[s]}
+        got |= {s: sizes[s] for s in full}
+        free -= full
+        if not full or not free:
+            break
+    left = total - sum(got.values())
+    parts = {s: math.floor(quota[s]) for s in free}
+    left -= sum(parts.values())
+    order = sorted(free, key=lambda s: (parts[s] - quota[s], s))
+    if 0 < left < len(order):
+        a, b = (quota[s] - parts[s] for s in order[left - 1 : left + 1])
+        if a - b < 1e-7:
+            raise CloseError
+    got |= {s: parts[s] + (s in order[:left]) for s in free}
+    return [got[s] for s in range(len(sizes))]
+
+
+def rectangle(quota, stratum_of, rank, words, spec, shape):
+    """The units in rectangles, then those of smallest rank."""
+    quota, chosen = dict(quota), set()
+    high, wide = (1, *shape)[-2:]
+    number = idle = 0
+    while any(quota.values()) and idle < 10:
+        free = [p for p in stratum_of if quota[stratum_of[p]]]
+        most = min(high * wide, -(-sum(quota.values()) * high * wide // len(free)))
+        least = min(spec.area, most)
+        word = [words(2**31 + 4 * number + j) for j in range(4)]
+        places = least + word[0] * (most - least + 1) // 2**32
+        side = math.sqrt(places * spec.aspect ** (1 - 2 * (word[1] + 0.5) / 2**32))
+        if abs(side % 1 - 0.5) < 1e-9:
+            raise CloseError
+        h = min(max(math.floor(side + 0.5), 1), places, high)
+        w = -(-places // h)
+        if w > wide:
+            h, w = -(-places // wide), wide
+        row, column = word[2] * (high - h + 1) // 2**32, word[3] * (wide - w + 1) // 2**32
+        y, x = range(row, row + h), range(column, column + w)
+        new = [p for p in free if p not in chosen and p // wide % high in y and p % wide in x]
+        for s in {stratum_of[p] for p in new}:
+            got = smallest([p for p in new if stratum_of[p] == s], rank, quota[s])
+            chosen |= set(got)
+            quota[s] -= len(got)
+        number, idle = number + 1, 0 if new else idle + 1
+    return chosen | rest(quota, stratum_of, rank, chosen)
 
 
 def pick(item, strata, members, name, spec, key):
@@ -179,14 +244,20 @@ def pick(item, strata, members, name, spec, key):
     hide = REMASK if key.remask else HIDE
     rank = {p: key.rank(hide, name, p) for leads in strata for p in leads}
     counts = [how_many(spec.ratio, len(leads)) for leads in strata]
+    stratum_of = {p: s for s, leads in enumerate(strata) for p in leads}
+    quota = dict(enumerate(counts))
     if spec.strategy == "walk":
-        stratum_of = {p: s for s, leads in enumerate(strata) for p in leads}
-        quota = dict(enumerate(counts))
         return walk(quota, stratum_of, rank, lambda local: key.rank(hide, name, local), spec, item, lead_of)
+    if spec.strategy == "rectangle":
+        return rectangle(quota, stratum_of, rank, lambda local: key.rank(hide, name, local), spec, item["shape"])
+    if spec.strategy == "dirichlet" and 0 < spec.ratio < 1 and strata:
+        sizes, n = [len(leads) for leads in strata], len(stratum_of)
+        stay = budget(sizes, n - how_many(spec.ratio, n), spec.concentration, lambda s: key.rank(BUDGET, name, s))
+        counts = [size - kept for size, kept in zip(sizes, stay, strict=True)]
     chosen = set()
     near = neighbours(item, lead_of) if spec.strategy == "block" else None
     for leads, k in zip(strata, counts, strict=True):
-        if spec.strategy == "uniform":
+        if spec.strategy in ("uniform", "dirichlet"):
             chosen |= set(smallest(leads, rank, k))
         elif spec.strategy == "weighted":
             weight = {p: sum(item["weight"][q] for q in members[p]) / len(members[p]) for p in leads}

@@ -1,6 +1,5 @@
 """What each strategy promises, found from plans alone; the oracle is test_plan's."""
 
-from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from masking_cases import cycle, items, layout_of, on_threads, specs
+from masking_cases import cases, cycle, items, layout_of, on_threads
 
 from structmae.errors import UsageError
 from structmae.masking import Act, Spec, count, draw, layout, walks
@@ -24,8 +23,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 @ONCE
 @given(st.data(), SEEDS)
 def test_sets_of_a_plan_fit_together(strategy, data, seed):
-    made = data.draw(items())
-    plan = draw(layout_of(made), data.draw(specs([strategy])), seed=seed, visit=0, step=0)
+    made, spec = data.draw(cases([strategy]))
+    plan = draw(layout_of(made), spec, seed=seed, visit=0, step=0)
     valid = np.flatnonzero([v for item in made for v in item["valid"]])
     assert np.array_equal(np.sort(np.append(plan.hidden, plan.visible)), valid)
     assert np.array_equal(plan.hidden, plan.scored[plan.act != Act.KEEP])
@@ -40,13 +39,13 @@ def test_sets_of_a_plan_fit_together(strategy, data, seed):
 @given(st.data(), SEEDS)
 def test_what_was_not_observed_is_left_out(strategy, data, seed):
     """It is neither hidden nor scored, and counts for nothing."""
-    made = data.draw(items(grouped=False))
-    spec = replace(data.draw(specs([strategy])), scope="item")
+    made, spec = data.draw(cases([strategy], scopes=["item"], grouped=False))
     ptr = layout_of(made).ptr
     size = int(ptr[-1])
     seen = np.random.default_rng(seed).random((size, 2, 2)) < 0.3
     any_ = seen.any((1, 2))
     fields = {"weight": np.ones(size), "adjacency": grid((size,)) if len(made) == 1 else chain(ptr)}
+    fields |= {"shape": made[0]["shape"] if made else (1,)}
     plan = draw(layout(ptr, observed=seen, **fields), spec, seed=seed, visit=0)
     assert (plan.code[~any_] == 6).all()
     assert any_[plan.scored].all()
@@ -241,7 +240,12 @@ def test_the_longest_walk():
 
 
 def test_what_a_strategy_needs():
-    for strategy, says in (("weighted", "needs a weight"), ("block", "need neighbours"), ("walk", "need neighbours")):
+    for strategy, says in (
+        ("weighted", "needs a weight"),
+        ("block", "need neighbours"),
+        ("walk", "need neighbours"),
+        ("rectangle", "shape=\\(H, W\\)"),
+    ):
         for scope in ("item", "batch", "set"):
             with pytest.raises(UsageError, match=says):
                 draw(layout([0, 4], set_id=[0]), Spec(strategy, scope=scope), seed=0, visit=0, step=0)

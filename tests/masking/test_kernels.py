@@ -229,6 +229,17 @@ def look(at, *spec, **fields):
     plan.scored, plan.hidden, plan.visible, plan.kept, plan.restore, plan.source
     return plan
 
+ragged = [name for name in STRATEGIES if name != "rectangle"]
+for shape in ((1,), (5,), (1, 40), (6, 7), (40, 1), (3, 4, 5)):
+    size = 3 * np.prod(shape)
+    for valid in (None, np.zeros(size, bool), np.arange(size) % 3 > 0):
+        for group in (None, np.arange(size) // 2):
+            for stratum in (None, np.arange(size) % 2):
+                at = layout(size // 3 * np.arange(4), valid=valid, group=group, stratum=stratum, shape=shape)
+                for ratio in (0, 0.3, 0.95, 1):
+                    for area in (1, 6, 2**31):
+                        look(at, "rectangle", ratio, area=area, aspect=0.01, scope=("item", "batch")[size % 2])
+look(layout([0], shape=(4, 4)), "rectangle")
 for ptr in [[0], [0, 0], [0, 1], [0, 0, 1, 1, 25, 26], [0, 3000, 3001]]:
     size = ptr[-1]
     near = adjacency(cycle(size).ptr, cycle(size).place, ptr)
@@ -238,14 +249,14 @@ for ptr in [[0], [0, 0], [0, 1], [0, 0, 1, 1, 25, 26], [0, 3000, 3001]]:
             for stratum in (None, np.arange(size) % 2):
                 at = layout(ptr, valid=valid, group=group, stratum=stratum, set_id=np.arange(len(ptr) - 1) // 2,
                             weight=np.arange(size) % 5, adjacency=near)
-                for strategy in STRATEGIES:
+                for strategy in ragged:
                     for ratio in (0, 0.3, 1):
                         for source in ("visible", "any"):
                             look(at, strategy, ratio, random=0.5, keep=0.2, random_from=source, length=2 + size % 4,
                                  scope=("item", "batch", "set")[(size + len(strategy)) % 3], blocks=2)
 for n in (2**14 + 1, 2**18, 2**18 + 4097):
     at = layout([0, n], weight=np.arange(n), adjacency=cycle(n))
-    for strategy in STRATEGIES:
+    for strategy in ragged:
         for start in ("node", "edge"):
             look(at, strategy, 0.2, random=0.3, start=start)
     rank = np.empty(n, np.uint32)
@@ -267,7 +278,7 @@ for undirected in (True, False):
             graph.negatives(plan, seed=0, visit=0), graph.negatives(3, seed=0, visit=0)
             nodes = draw(layout(ptr), Spec(), seed=0, visit=0)
             subgraph(graph.edge_index, nodes), subgraph(graph.edge_index, nodes, return_index=True)
-for name in ("kernels", "choosers", "walks", "codes", "edge_kernels"):
+for name in ("kernels", "choosers", "walks", "codes", "edge_kernels", "budgets", "rectangles"):
     module = importlib.import_module("structmae.masking." + name)
     own = {n: k for n, k in vars(module).items() if hasattr(k, "signatures") and k.__module__ == module.__name__}
     wrong = {(name, n): k.signatures for n, k in own.items() if len(k.signatures) != 1 + (n == "kth")}
@@ -289,9 +300,10 @@ import structmae.masking
 from structmae.masking import Spec, layout, Act, count
 Spec(), layout([0, 3])
 print("numba" in sys.modules, "torch" in sys.modules)
-from structmae.masking import draw, rng, kernels, choosers, walks, codes, edge_tokens, edge_kernels
+from structmae.masking import draw, rng, kernels, choosers, walks, codes, edge_tokens, edge_kernels, budgets, rectangles
 print("numba" in sys.modules, "torch" in sys.modules)
-all = [k for module in (rng, kernels, choosers, walks, codes, edge_kernels) for k in vars(module).values()]
+modules = rng, kernels, choosers, walks, codes, edge_kernels, budgets, rectangles
+all = [k for module in modules for k in vars(module).values()]
 print(sum(len(k.signatures) for k in all if hasattr(k, "signatures")))
 import structmae.masking.layout
 print(callable(structmae.masking.layout))

@@ -69,6 +69,7 @@ def test_numbers_that_never_change():
         ("REMASK", 4),
         ("NEGATIVES", 5),
         ("ORDER", 6),
+        ("BUDGET", 7),
     ]
     assert VALIDATION == 0xFFFFFFFF
 

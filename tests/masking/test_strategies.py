@@ -56,6 +56,14 @@ def test_count_at_the_edges(ratio, n, k):
         ({"blocks": 0}, "blocks = 0"),
         ({"blocks": True}, "blocks = True"),
         ({"blocks": (1 << 31) + 1}, "from 1 to 2147483648"),
+        ({"area": 0}, "area = 0: must be a whole number from 1"),
+        ({"area": 4.0}, "area = 4.0"),
+        ({"aspect": 0}, "aspect = 0: must be a number above 0, at most 1;"),
+        ({"aspect": 1.5}, "aspect = 1.5"),
+        ({"concentration": 0.0}, "concentration = 0.0"),
+        ({"concentration": math.nan}, "concentration = nan"),
+        ({"concentration": 2e6}, "concentration = 2000000.0: must be a number above 0, at most 1e\\+06"),
+        ({"concentration": True}, "concentration = True"),
     ],
 )
 def test_spec_refuses(fields, says):
@@ -79,6 +87,9 @@ def test_an_act_by_name_or_number_is_an_act():
 def test_defaults_and_numbers_of_numpy():
     spec = Spec()
     assert (spec.strategy, spec.power, spec.length, spec.blocks, spec.start) == ("uniform", 1.0, 3, 1, "node")
+    assert (spec.concentration, spec.area, spec.aspect) == (1.0, 16, 0.3)
+    spec = Spec("rectangle", area=np.int16(9), aspect=1, concentration=np.float32(2))
+    assert [type(x) for x in (spec.area, spec.aspect, spec.concentration)] == [int, float, float]
     spec = Spec("walk", length=np.uint64(7), blocks=np.int32(2), power=np.float32(0.5))
     assert (spec.length, spec.blocks, spec.power) == (7, 2, 0.5)
     assert [type(x) for x in (spec.length, spec.blocks, spec.power)] == [int, int, float]

@@ -331,6 +331,9 @@ def test_what_cannot_be(make):
         make(seed=-1)
     with pytest.raises(UsageError, match="random_from = 'vocabulary': graphs have none; choose"):
         make(random=0.5, random_from="vocabulary")
+    for strategy, lack in (("dirichlet", "strata"), ("rectangle", "grid")) if make is not HidePaths else ():
+        with pytest.raises(UsageError, match=f"strategy = '{strategy}': graphs have no {lack}; choose another"):
+            make(strategy=strategy)
     with pytest.raises(UsageError, match="visit = -1"):
         make().visit = -1
     for node in (7, -1):

@@ -156,7 +156,7 @@ def test_the_encoder_can_be_trained():
 
 
 def test_a_decoder_has_heads_that_divide_its_width():
-    with pytest.raises(UsageError, match=r"hidden=5 must be a multiple of encoder\.heads=2"):
+    with pytest.raises(UsageError, match=r"hidden=5 must be a multiple of its 2 attention heads"):
         parts("drop", **{"heads.segments.hidden": 5})
 
 

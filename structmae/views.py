@@ -1,0 +1,26 @@
+"""A module that follows another: its exponential moving average, which no gradient reaches."""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+
+class Shadow(nn.Module):
+    """The exponential moving average of a module (Tarvainen and Valpola, NeurIPS 2017), a module itself."""
+
+    def __init__(self, online: nn.Module, momentum: float):
+        super().__init__()
+        self.module, self.momentum = deepcopy(online).requires_grad_(False), momentum
+
+    def train(self, mode: bool = True) -> "Shadow":
+        """It stays as in evaluation, so that what it says does not depend on dropout."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def follow(self, online: nn.Module) -> None:
+        """One step towards the weights of `online`; its buffers are taken as they are."""
+        for mine, theirs in zip(self.module.parameters(), online.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - self.momentum)
+        for kept, given in zip(self.module.buffers(), online.buffers(), strict=True):
+            kept.copy_(given)
