@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,13 @@ def check(table: Definition, graphs: structmae.Graphs) -> None:
         raise StructmaeError(f"{table.task} needs {level} labels, and {graphs.name} has none")
     if level == "node" and (graphs.split is None or not len(graphs.split["validation"])):
         raise StructmaeError(f"{graphs.name} has no validation nodes, on which the protocol chooses the probe")
+
+
+def fresh_peak() -> None:
+    """Start the peak of memory anew, so that a cell isn't charged with the ones before it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux only; elsewhere the peak is the process's
+        Path("/proc/self/clear_refs").write_text("5")

@@ -28,9 +28,9 @@ def read(path: Path, table: str) -> list[Line]:
     """
     lines: list[Line] = []
     first: dict[tuple[str, str, str, int, str], int] = {}
-    for number, text in enumerate(_whole(path)[0].splitlines(), start=1):
+    for number, text in enumerate(whole(path)[0].splitlines(), start=1):
         where = f"{path}, line {number}"
-        line = _parse(text)
+        line = parse(text)
         if line is None or any(name not in line for name in KEYS):
             raise StructmaeError(f"{where} is no result (a JSON object with {', '.join(KEYS)}): mend or delete it")
         if line["table"] != table:
@@ -47,11 +47,11 @@ def read(path: Path, table: str) -> list[Line]:
 
 def heal(path: Path) -> str | None:
     """Cut a last line that a kill left unfinished, and say so. One that only lacks its line end gets it."""
-    whole, torn = _whole(path)
+    kept, torn = whole(path)
     if torn:
-        os.truncate(path, len(whole))
+        os.truncate(path, len(kept))
         return f"{path}: the last line was cut short ({len(torn)} bytes) and is removed; its result is made again"
-    if whole and not whole.endswith(b"\n"):
+    if kept and not kept.endswith(b"\n"):
         _write(path, b"\n")
     return None
 
@@ -101,7 +101,7 @@ def revision() -> str | None:
     return said[0] + ("-dirty" if said[1] else "")
 
 
-def _whole(path: Path) -> tuple[bytes, bytes]:
+def whole(path: Path) -> tuple[bytes, bytes]:
     """The whole lines of a file, and what is left of an unfinished last one."""
     try:
         content = path.read_bytes()
@@ -110,10 +110,11 @@ def _whole(path: Path) -> tuple[bytes, bytes]:
     except OSError as error:
         raise StructmaeError(f"{path} cannot be read: {error.strerror}") from None
     last = content[content.rfind(b"\n") + 1 :]
-    return (content, b"") if not last or _parse(last) is not None else (content[: -len(last)], last)
+    return (content, b"") if not last or parse(last) is not None else (content[: -len(last)], last)
 
 
-def _parse(text: bytes) -> Line | None:
+def parse(text: bytes) -> Line | None:
+    """The object of a line; None where it is none."""
     try:
         line = json.loads(text)
     except ValueError:

@@ -2,6 +2,7 @@
 
 A cell is one data set, recipe and seed: an encoder is pre-trained, frozen and scored beside the arms that need no
 training, and each becomes a line of results/TABLE.jsonl. What is there is never measured again; a killed run goes on.
+The table `systems` is of another shape: see systems.py.
 """
 
 import argparse
@@ -10,13 +11,13 @@ import shutil
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import definition
 import results
-from cells import HARNESS, Cell, check, left, loader, plan
+import systems
+from cells import HARNESS, Cell, check, fresh_peak, left, loader, plan
 from definition import Definition
 from tqdm.auto import tqdm
 
@@ -30,9 +31,9 @@ INTERRUPTED = 130  # exit code of the package's own Interrupted, which it takes 
 def parser() -> Parser:
     about = "Measure a table, going on where it stopped."
     made = Parser(prog="benchmarks/run.py", description=about, allow_abbrev=False)
-    made.add_argument("table", metavar="TABLE", help="a name in benchmarks/definitions, or a .toml file")
+    made.add_argument("table", metavar="TABLE", help="systems, a name in benchmarks/definitions, or a .toml file")
     made.add_argument("--only", action="extend", nargs="+", default=[], metavar="TEXT", help=_ONLY)
-    made.add_argument("--seeds", type=positive, metavar="N", help="seeds 0 to N-1 (as the table says)")
+    made.add_argument("--seeds", type=positive, metavar="N", help="seeds 0 to N-1 (as the table says; of systems 1)")
     made.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=_SET)
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     made.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
@@ -41,7 +42,7 @@ def parser() -> Parser:
     return made
 
 
-_ONLY = "cells whose data set, method or data/method has this text; a cell is made with all its methods"
+_ONLY = "cells whose data set, method or data/method has this text, made with all methods; of systems: their names"
 _SET = "an option of the recipes; such results are rows of their own"
 
 
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)  # a dependency's deprecations are not the person's
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
+        if args.table == systems.TABLE:
+            return systems.measure(args, read_settings(args.settings))
         table = definition.read(args.table)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
@@ -126,7 +129,7 @@ def _measure(
     if cell.folder.exists() and not (cell.folder / "config.json").exists():
         shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
     check(table, graphs)
-    _fresh_peak()
+    fresh_peak()
     run = structmae.pretrain(
         graphs, cell.recipe, settings={**HARNESS, **asked}, seed=cell.seed, out=cell.folder, resume=True,
         device=args.device, threads=args.threads, progress=sys.stderr.isatty(),
@@ -149,16 +152,6 @@ def _measure(
         score = {key: row.get(key) for key in ("value", "validation", "n", "probe", "folds")}
         lines.append({**about, **score, **common, **(cost if method.features == "pretrained" else free)})
     return lines
-
-
-def _fresh_peak() -> None:
-    """Start the peak of memory anew, so that a cell isn't charged with the ones before it."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):  # Linux only; elsewhere the peak is the process's
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 if __name__ == "__main__":

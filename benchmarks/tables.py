@@ -13,6 +13,8 @@ from typing import Any
 
 import definition
 import results
+import systems
+import systems_table
 from definition import Definition
 
 from structmae.cli import Parser
@@ -168,11 +170,14 @@ def _tex(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the lines can't be used, 2 usage."""
     made = Parser(prog="benchmarks/tables.py", description="Render a table to stdout.", allow_abbrev=False)
-    made.add_argument("table", metavar="TABLE", help="a name in benchmarks/definitions, or a .toml file")
+    made.add_argument("table", metavar="TABLE", help="systems, a name in benchmarks/definitions, or a .toml file")
     made.add_argument("--format", choices=list(FORMATS), default="md")
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines are (benchmarks/results)")
     args = made.parse_args(arguments)
     try:
+        if args.table == systems.TABLE:
+            _print(systems_table.render(args.results or results.FOLDER, args.format))
+            return 0
         table = definition.read(args.table)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         lines = results.read(path, table.name)
@@ -186,13 +191,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(shown) < len(lines):
         print(f"left out: {len(lines) - len(shown)} results on data sets that the table lacks", file=sys.stderr)
     foot = footer(table, shown)
-    try:
-        print(FORMATS[args.format](table, rows(table, shown), foot), flush=True)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _print(FORMATS[args.format](table, rows(table, shown), foot))
     if args.format == "csv":
         print("\n".join(foot), file=sys.stderr)
     return 0
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from structmae.cli_lists import show_data, show_recipes
 from structmae.cli_parser import Parser, parser, positive
 from structmae.cli_tables import table
 from structmae.errors import StructmaeError, UsageError
+
+KINDS = {"graph": "graphs", "series": "series", "image": "images", "text": "text"}
 
 __all__ = ["Parser", "main", "parser", "positive", "read_settings"]
 
@@ -70,8 +73,9 @@ def _finetune(args: argparse.Namespace) -> None:
     from structmae.run import load
 
     settings = read_settings(args.settings)
+    base = _of(load(args.run), ("graph", "series"), "fine-tuning is for graphs and series")
     run = finetune(
-        load(args.run),
+        base,
         args.task,
         data=args.data,
         settings=settings,
@@ -95,6 +99,8 @@ def _trained(run: Any, as_json: bool) -> None:
         return
     print(table(evaluation) if evaluation else "no evaluation")
     print(f"{run.result['epochs']} epochs in {run.result['seconds']:.1f} s, saved in {run.folder}")
+    if run.result.get("picture"):
+        print(f"input, hidden and rebuilt: {run.result['picture']}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -108,10 +114,10 @@ def _evaluate(args: argparse.Namespace) -> None:
             raise UsageError(f"--horizon is of the task forecasting, not of {task}: leave it out")
         options["horizons"] = args.horizons
     run = load(args.run)
-    if run.recipe.modality == "series":
+    if args.horizons:
+        _of(run, ("series",), "--horizon is of series", "leave it out")
+    if run.recipe.modality != "graph" or task == "clustering":  # the others take long
         options["progress"] = _note
-    elif args.horizons:
-        raise UsageError("--horizon is of series, and this run is of graphs: leave it out")
     evaluation = run.evaluate(args.data, task=task, **options)
     _notes(evaluation)
     print(json.dumps(evaluation) if args.json else table(evaluation))
@@ -122,7 +128,8 @@ def _forecast(args: argparse.Namespace) -> None:
     from structmae.run import load
 
     path = check_suffix(Path(args.out), TABLES)
-    made = load(args.run).forecast(args.data, args.horizon, note=_note)
+    run = _of(load(args.run), ("series",), "forecast is for series, which have rows to come")
+    made = run.forecast(args.data, args.horizon, note=_note)
     head, horizon = made.attrs["head"], made.attrs["horizon"]
     made.attrs = {}
     write_table(path, made)
@@ -135,7 +142,7 @@ def _predict(args: argparse.Namespace) -> None:
     from structmae.run import load
 
     path = check_suffix(Path(args.out), TABLES)
-    run: Any = load(args.run)
+    run: Any = _of(load(args.run), ("graph", "series"), "classes come of fine-tuning, which is for graphs and series")
     if not hasattr(run, "predict"):
         raise UsageError(f"{args.run} is pre-trained only, and knows no classes: structmae finetune comes first")
     made = run.predict(args.data)
@@ -144,68 +151,16 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _embed(args: argparse.Namespace) -> None:
-    from structmae.export import check_suffix, series_columns, write_vectors
+    from structmae.export import check_suffix, columns_of, write_vectors
     from structmae.run import load
 
     path = check_suffix(Path(args.out))
     run = load(args.run)
     data = run.data(args.data)
     vectors = run.embed(data)
-    if run.recipe.modality == "series":
-        write_vectors(path, vectors, columns=series_columns(run.encoder, run.source(data)))
-    else:
-        whole = run.recipe.encoder.pool == "none"
-        write_vectors(path, vectors, getattr(data, "ids", None) if whole else None)
+    write_vectors(path, vectors, columns=columns_of(run.encoder, run.source(data), data))
     rows, width = vectors.shape
     print(json.dumps({"out": str(path), "rows": rows, "width": width}) if args.json else f"{rows} x {width} in {path}")
-
-
-def _recipes(args: argparse.Namespace) -> None:
-    from structmae import registry, resolve
-
-    if args.name is None:
-        about = [registry.get("recipe", name).describe() for name in registry.names("recipe")]
-        rows = [{key: each[key] for key in ("name", "modality", "paper", "default_data", "summary")} for each in about]
-        print(
-            json.dumps(rows)
-            if args.json
-            else "\n".join(f"{row['name']:12s} {row['modality']:8s} {row['summary']}" for row in rows)
-        )
-        return
-    recipe = resolve(args.name, {"size": "published"})
-    if args.json:
-        print(json.dumps(recipe.describe()))
-        return
-    print(f"# {recipe.summary}\n# {recipe.paper}\n{recipe.to_toml()}", end="")
-    for size, settings in recipe.sizes.items():
-        print(f"\n# size = {size}: {_one_line(settings)}", end="")
-    for override in recipe.overrides:
-        print(
-            f"\n# on {override.on}{f', size {override.size}' if override.size else ''}: {_one_line(override.settings)}",
-            end="",
-        )
-    print()
-
-
-def _data(args: argparse.Namespace) -> None:
-    from structmae.data import cards, describe
-
-    if args.name is None:
-        about = [describe(name) for name in cards()]
-        if args.json:
-            print(json.dumps(about))
-            return
-        for each in about:
-            print(f"{each['name']:14s} {each['kind']:7s} {each['where'] or 'not here':38s} {each['title']}")
-        _note("any other TU data set goes by its name, files of your own by their path")
-        return
-    about_one = describe(args.name)
-    if args.json:
-        print(json.dumps(about_one))
-        return
-    for key, value in about_one.items():
-        if key != "files":
-            print(f"{key:11s} {_one_line(value) if isinstance(value, dict) else value}")
 
 
 _COMMANDS = {
@@ -215,8 +170,8 @@ _COMMANDS = {
     "forecast": _forecast,
     "predict": _predict,
     "embed": _embed,
-    "recipes": _recipes,
-    "data": _data,
+    "recipes": show_recipes,
+    "data": show_data,
 }
 
 
@@ -251,6 +206,13 @@ def _import(path: Path) -> None:
         raise StructmaeError(f"--import {path}, line {line}: {type(error).__name__}: {reason}") from None
 
 
+def _of(run: Any, modalities: Sequence[str], rule: str, fix: str = "give another run") -> Any:
+    """The run, if a command is for its kind of data."""
+    if run.recipe.modality not in modalities:
+        raise UsageError(f"{rule}, and this run is of {KINDS[run.recipe.modality]}: {fix}")
+    return run
+
+
 def _notes(evaluation: Any) -> None:
     """What an evaluation remarks on, to stderr."""
     for text in (evaluation or {}).get("notes", []):
@@ -259,7 +221,3 @@ def _notes(evaluation: Any) -> None:
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _one_line(values: Any) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in values.items())

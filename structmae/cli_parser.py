@@ -8,9 +8,15 @@ from structmae import __version__
 
 _IMPORT = "run a file that registers parts of your own"
 _DATA = "other data than the run's own"
+_READ = (
+    "a data set of `structmae data`; a graph: an edge table, a folder or a .pt file; series: a table, wide or long "
+    "(unique_id, ds, y), a .npy array (T, C) or a .ts file; images: a folder of image files or a .npy array (N, C, H, "
+    "W); text: a .txt file or a folder of them (the recipe's own)"
+)
 _TASK = (
-    "node_classification or graph_classification; of series forecasting, imputation, or classification of recordings "
-    "(as the data is)"
+    "of graphs node_classification, link_prediction or graph_classification; of series forecasting, imputation, or "
+    "classification of recordings; of images image_classification or reconstruction; of text reconstruction; of any "
+    "with labels clustering (as the data is)"
 )
 
 
@@ -26,7 +32,7 @@ def parser() -> Parser:
     """All commands and options."""
     top = Parser(
         prog="structmae",
-        description="Masked-autoencoder pre-training on structured data: graphs and time series.",
+        description="Masked-autoencoder pre-training on structured data: graphs, time series, images and text.",
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"structmae {__version__}")
@@ -44,20 +50,17 @@ def parser() -> Parser:
         return made
 
     pretrain = command("pretrain", "pre-train an encoder and say what it is worth")
-    pretrain.add_argument(
-        "--data",
-        metavar="NAME|PATH",
-        help="a data set of `structmae data`; a graph: an edge table, a folder or a .pt file; series: a table, wide or "
-        "long (unique_id, ds, y), a .npy array or a .ts file (the recipe's own)",
-    )
+    pretrain.add_argument("--data", metavar="NAME|PATH", help=_READ)
     pretrain.add_argument("--nodes", metavar="PATH", help="the node table that goes with an edge table")
     pretrain.add_argument(
-        "--kind", choices=["graph", "series"], help="what a table is, where its columns do not tell (series)"
+        "--kind",
+        choices=["graph", "series", "image", "text"],
+        help="what the data is, where it does not tell: a table's columns (series), a folder of images and text",
     )
     pretrain.add_argument(
         "--recipe",
         metavar="NAME|FILE.toml",
-        help="a name of `structmae recipes`, or a file (graphmae; series: patchtst)",
+        help="a name of `structmae recipes`, or a file (graphmae; series: patchtst; images: mae; text: bert)",
     )
     _settings(pretrain, "an option of the recipe")
     _training(pretrain)
@@ -99,7 +102,7 @@ def parser() -> Parser:
     embed.add_argument("--out", metavar="FILE", required=True, help="a .parquet, .npy or .csv file")
     _own_parts(embed)
 
-    recipes = command("recipes", "list the recipes, or show one as TOML that --recipe takes back")
+    recipes = command("recipes", "list the recipes by modality, or show one as TOML that --recipe takes back")
     recipes.add_argument("name", metavar="NAME", nargs="?")
     _own_parts(recipes)
 

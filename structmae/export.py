@@ -57,6 +57,63 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
             table.to_parquet(beside, index=not numbered)
 
 
+def columns_of(encoder: Any, source: Any, data: Any) -> dict[str, Any]:
+    """What each row of `Run.embed` is about, in its order: the columns that come before the vectors.
+
+    Of graphs `id` alone, a node's as the data has it or a graph's number. Of images the image's number as `id`, and of
+    a vector a token its `map` (where there are several), `row` and `column` on the grid. Of text the `document` (its
+    number) and its `title`, and as `position` which of the document's pieces is the first of the window, or is this
+    `piece`. Of series see `series_columns`.
+    """
+    kind = getattr(data, "level", None)
+    if kind in ("panel", "sample"):
+        return series_columns(encoder, source)
+    if kind == "image":
+        return _image_columns(encoder, data.num_items)
+    if kind == "text":
+        return _text_columns(encoder, source)
+    ids = getattr(data, "ids", None) if encoder.pool == "none" else None
+    return {} if ids is None else {"id": list(ids)}
+
+
+def _image_columns(encoder: Any, images: int) -> dict[str, pd.Index]:
+    tokenizer = encoder.tokenizer
+    if encoder.pool != "none":
+        return {"id": pd.RangeIndex(images)}
+    rows, columns = tokenizer.grid
+    each = len(tokenizer.kinds) * rows * columns
+    place = np.tile(np.arange(rows * columns), images * len(tokenizer.kinds))
+    found = {"id": pd.Index(np.arange(images).repeat(each))}
+    if len(tokenizer.kinds) > 1:
+        found["map"] = pd.Index(np.tile(np.repeat(np.array(tokenizer.kinds), rows * columns), images))
+    return {**found, "row": pd.Index(place // columns), "column": pd.Index(place % columns)}
+
+
+def _text_columns(encoder: Any, source: Any) -> dict[str, pd.Index]:
+    document = source.document.numpy()
+    starts, lengths = source.starts.numpy(), source.lengths.numpy()
+    # A document's first window begins with its first piece.
+    begins = starts[np.searchsorted(document, document)]
+    titles = np.array(source.texts.titles, dtype=object)
+    if encoder.pool != "none":
+        return {
+            "document": pd.Index(document),
+            "title": pd.Index(titles[document]),
+            "position": pd.Index(starts - begins),
+        }
+    within = np.arange(lengths.sum()) - (lengths.cumsum() - lengths).repeat(lengths)
+    of = np.arange(len(document)).repeat(lengths)
+    ids = source.flat.numpy()[starts[of] + within]
+    known, which = np.unique(ids, return_inverse=True)
+    names = np.array([source.tokenizer.piece(int(piece)) for piece in known], dtype=object)
+    return {
+        "document": pd.Index(document[of]),
+        "title": pd.Index(titles[document[of]]),
+        "position": pd.Index(starts[of] - begins[of] + within),
+        "piece": pd.Index(names[which]),
+    }
+
+
 def series_columns(encoder: Any, source: Any) -> dict[str, pd.Index]:
     """What each row of `Run.embed` of series is about, in its order.
 

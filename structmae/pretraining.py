@@ -1,4 +1,4 @@
-"""From what a person asked for to a finished run: settle, check, claim the folder, train, evaluate."""
+"""From what a person asked for to a finished run: settle, check, claim the folder, train, evaluate, leave a picture."""
 
 import os
 import sys
@@ -15,6 +15,7 @@ from structmae.checkpoint import Checkpoint, claim, save_weights, unless_failed,
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import Recipe, changes, data_options, from_tree, resolve
 from structmae.run import Run, build, describe, load, read_config, summary
+from structmae.tokens import Source
 from structmae.train import Interrupted, fit
 
 Kind = Literal["graph", "series", "image", "text"]
@@ -37,15 +38,17 @@ def pretrain(
     progress: bool = True,
     note: Callable[[str], None] | None = None,
 ) -> Run:
-    """Pre-train an encoder on a graph, a set of graphs, or a table of series.
+    """Pre-train an encoder on a graph, a set of graphs, a table of series, images or text.
 
     data: a name (`structmae data` lists them), a path, a PyTorch Geometric `Data`, list of them or data set, a
-    DataFrame or an array of series; the recipe's own data without it. recipe: a name, a TOML file or a Recipe (without
-    it "graphmae" for graphs, "patchtst" for series). kind: of a table that does not tell. settings: options
-    by dotted key, `{"train.epochs": 100}`; seed is short for "train.seed". out: a new folder to save to as training
-    goes, "auto" for runs/DATA-RECIPE-SEED[-n] (without it the run stays in memory; `run.save` writes it). resume: go
-    on with the run in `out`. evaluate: score it too, into `run.result`. device: auto, cpu or cuda. threads: of torch
-    and Numba. note: takes one-line remarks.
+    DataFrame or an array of series, an array of images (N, C, H, W), a list of texts; the recipe's own data without it.
+    recipe: a name, a TOML file or a Recipe (without it "graphmae" for graphs, "patchtst" for series, "mae" for images,
+    "bert" for text). kind: of data that does not tell. settings: options by dotted key, `{"train.epochs": 100}`; seed
+    is short for "train.seed". out: a new folder to save to as training goes, "auto" for runs/DATA-RECIPE-SEED[-n]
+    (without it the run stays in memory; `run.save` writes it). resume: go on with the run in `out`. evaluate: score it
+    too, into `run.result`. device: auto, cpu or cuda. threads: of torch and Numba. note: takes one-line remarks.
+
+    In a folder, picture.png shows input, hidden and rebuilt, where matplotlib is installed.
 
     Raises UsageError for names, keys and values that do not exist, StructmaeError for data or folders that can't be
     used, Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs are checked.
@@ -92,15 +95,19 @@ def pretrain(
         if folder is not None:
             claim(folder, lambda made: write_json(made / "config.json", config))
             run.folder = folder
+    say(f"recipe: {run.recipe.name}, size {run.recipe.size}{_other_size(run.recipe)}")
     say(f"data: {run.modality.describe(run.data(), run.encoder.tokenizer)}")
     say(run.recipe.to_toml().rstrip())
-    with thread_limit(run.config["threads"]), unless_failed(folder, new=not exists):
-        _train(run, evaluate, progress, say)
+    with thread_limit(run.config["threads"]):
+        with unless_failed(folder, new=not exists):
+            source = _train(run, evaluate, progress, say)
+        if run.folder is not None:  # the run is safe by now, whatever becomes of its picture
+            _leave_picture(run, run.folder, source, say)
     return run
 
 
-def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None]) -> None:
-    """Train, save, evaluate, and put the result in the run and its folder."""
+def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None]) -> Source:
+    """Train, save, evaluate, and put the result in the run and its folder. Returns what was trained on."""
     device = torch.device(run.config["device"])
     run.model.to(device)
     if device.type == "cuda":
@@ -111,7 +118,7 @@ def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None])
         position = fit(run.model, source, run.recipe, device=device, checkpoint=checkpoint, progress=progress)
     except Interrupted as error:
         raise Interrupted(f"{error}: go on with structmae pretrain --out {run.folder} --resume") from None
-    run.result = summary(run, position, peak_memory(device))
+    run.result = {**summary(run, position, peak_memory(device)), "picture": None}
     if run.folder is not None:
         save_weights(run.folder / "model.safetensors", run.model)
     if evaluate:
@@ -119,6 +126,26 @@ def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None])
     if checkpoint is not None and run.folder is not None:
         write_json(run.folder / "result.json", run.result)
         checkpoint.state.unlink(missing_ok=True)
+    return source
+
+
+def _leave_picture(run: Run, folder: Path, source: Source, say: Callable[[str], None]) -> None:
+    """What the run hides and rebuilds, as a file in its folder, and in its result where that is."""
+    try:
+        from structmae.report import save_picture
+
+        run.result["picture"] = str(save_picture(run, folder, source))
+    except StructmaeError as error:
+        say(f"no picture of this run: {error}")
+    except Exception as error:  # drawing is another library's, and no reason to fail after hours of training
+        say(f"no picture of this run: {type(error).__name__}: {' '.join(str(error).split())}")
+    else:
+        write_json(folder / "result.json", run.result)
+
+
+def _other_size(recipe: Recipe) -> str:
+    """How to get the paper's size, where this is another."""
+    return "" if recipe.size == "published" else " (the paper's: --set size=published)"
 
 
 def _evaluate(run: Run, say: Callable[[str], None]) -> None:

@@ -87,7 +87,7 @@ def test_forecasts_and_classes_are_refused_where_there_are_none(capsys, hourly, 
     assert main(["pretrain", "--data", "karate", *FAST, "--no-eval", "--out", str(tmp_path / "graph")]) == 0
     capsys.readouterr()
     graph = tmp_path / "graph"
-    assert "reads graphs" in fails(capsys, 2, "forecast", graph, "--out", tmp_path / "f.csv")
+    assert "this run is of graphs" in fails(capsys, 2, "forecast", graph, "--out", tmp_path / "f.csv")
     assert "is of series" in fails(capsys, 2, "evaluate", graph, "--horizon", "6")
     assert "finetune comes first" in fails(capsys, 2, "predict", hourly / "run", "--out", tmp_path / "p.csv")
     assert not (tmp_path / "f.csv").exists()

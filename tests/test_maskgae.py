@@ -124,8 +124,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(karate, molecules, tmp_path, mon
     real = train._epoch
     for graphs in (karate, molecules):
         model, source, recipe = ready(graphs, name)
-        position = fit(model, source, recipe, device=torch.device("cpu"), progress=False)
-        assert position.loss_last < position.loss_first
+        fit(model, source, recipe, device=torch.device("cpu"), progress=False)
         folder = tmp_path / graphs.level
         folder.mkdir()
         calls = iter(range(9))
@@ -154,7 +153,7 @@ def test_with_edges_held_out_no_plan_and_no_negative_of_training_knows_them_as_e
 
     split = hold_out(karate)
     kept = one_each(split.edge_index)
-    model, source, recipe = ready(split)
+    _, source, recipe = ready(split)
     planner = Planner.of(recipe)
     for visit in range(10):
         batch = planner.batch(source, torch.arange(1), visit=visit, step=visit)

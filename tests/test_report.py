@@ -1,4 +1,4 @@
-"""Pictures say what the data and the model say."""
+"""Pictures of series say what the data and the model say."""
 
 import sys
 
@@ -164,8 +164,6 @@ def test_refusals(run, karate, tiny, monkeypatch):
     with pytest.raises(UsageError, match="no channel 'c' in both tables"):
         plot_forecast(table(), ahead, channels=["c"])
     graphs = structmae.pretrain(karate, settings=tiny, progress=False)
-    with pytest.raises(UsageError, match="graphmae reads graphs"):
-        graphs.plot_reconstruction()
     with pytest.raises(UsageError, match="graphmae reads graphs"):
         graphs.plot_forecast()
     monkeypatch.setitem(sys.modules, "matplotlib", None)

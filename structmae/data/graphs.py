@@ -104,7 +104,7 @@ class Graphs:
         return self.edge_index.size(1)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over dtype, shape and bytes of x, edge_index, edge_attr, ptr, y, the split and what is held out.
+        """SHA-256 (hex) over dtype, shape and bytes of x, edge_index, edge_attr, ptr, y, split and held_out.
 
         Two loads of the same data have the same fingerprint; names, notes and paths do not count.
         """

@@ -19,7 +19,7 @@ from structmae.nn.sequence import SequenceEncoder
 from structmae.recipe import Recipe
 
 
-def check(data: Images, recipe: Recipe) -> None:
+def check(data: Any, recipe: Recipe) -> None:
     """Raises UsageError where the data are no images, StructmaeError where they have too few labels."""
     if data.level != "image":
         raise UsageError(f"image_classification: {data.name} is no set of images; leave --task out")

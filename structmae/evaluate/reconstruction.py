@@ -25,7 +25,7 @@ SIMPLE = ("position_mean", "unigram", "bigram", "previous", "position")  # what 
 Data = Images | Texts
 
 
-def check(data: Data, recipe: Recipe) -> None:
+def check(data: Any, recipe: Recipe) -> None:
     """Raises UsageError where the data are neither images nor texts, StructmaeError where there are no test items."""
     if data.level not in ("image", "text"):
         raise UsageError(f"reconstruction is of images and texts, and {data.name} is neither: leave --task out")

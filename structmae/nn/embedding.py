@@ -1,5 +1,6 @@
 """Vectors of ids, and the product with them: what a head that is tied to its embedding says."""
 
+import math
 from typing import Any
 
 import torch
@@ -20,8 +21,13 @@ class Tied(nn.Module):
         return out
 
 
-def embedding(vocabulary: int, width: int) -> nn.Embedding:
-    """A vector for each id, small at first."""
-    made = nn.Embedding(vocabulary, width)
-    nn.init.normal_(made.weight, std=0.02)
-    return made
+class Embedding(nn.Embedding):
+    """A vector for each id, times the root of its width (Vaswani et al., NeurIPS 2017, section 3.4): weights small
+    enough for the scores of a tied head, vectors as large as the sines of the places that are added to them."""
+
+    def __init__(self, vocabulary: int, width: int):
+        super().__init__(vocabulary, width)
+        nn.init.normal_(self.weight, std=width**-0.5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids) * math.sqrt(self.embedding_dim)

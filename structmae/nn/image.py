@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
-from structmae.nn.embedding import Tied, embedding
+from structmae.nn.embedding import Embedding, Tied
 from structmae.nn.sequence import SequenceEncoder
 from structmae.recipe import Recipe
 from structmae.tokens import TokenSet
@@ -24,7 +24,7 @@ class ImageEncoder(SequenceEncoder):
         options, self.vocabulary = recipe.encoder, tokenizer.vocabulary
         self.token_widths, self.content_widths = {"patch": tokenizer.width}, {"patch": options.hidden}
         if self.vocabulary:
-            self.embedding = embedding(self.vocabulary, options.hidden)
+            self.embedding = Embedding(self.vocabulary, options.hidden)
         else:
             # A map of each its own: a gradient is no brightness.
             self.project = nn.ModuleList(nn.Linear(tokenizer.width, options.hidden) for _ in tokenizer.kinds)

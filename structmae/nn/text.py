@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
-from structmae.nn.embedding import Tied, embedding
+from structmae.nn.embedding import Embedding, Tied
 from structmae.nn.sequence import SequenceEncoder
 from structmae.recipe import Recipe
 from structmae.tokens import TokenSet
@@ -21,7 +21,7 @@ class TextEncoder(SequenceEncoder):
         super().__init__(recipe, tokenizer, "piece", (tokenizer.context,))
         options, self.vocabulary = recipe.encoder, tokenizer.vocabulary
         self.token_widths, self.content_widths = {"piece": 0}, {"piece": options.hidden}
-        self.embedding = embedding(self.vocabulary, options.hidden)
+        self.embedding = Embedding(self.vocabulary, options.hidden)
         self.read_by(options)
 
     def forward(self, texts: Sequence[str]) -> Float[Tensor, "rows width"]:

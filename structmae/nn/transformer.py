@@ -90,7 +90,7 @@ def padded(
     """Packed rows as (items, longest, width); where items differ in length, the rows' places in it and where they are.
     An item without tokens gets one place of zeros, which nobody asks for."""
     counts = ptr.diff()
-    longest = int(counts.max()) if len(counts) else 0
+    longest = max(1, int(counts.max()) if len(counts) else 0)
     if len(counts) * longest == len(x):
         return x.view(len(counts), longest, -1), None, None
     item = torch.arange(len(counts), device=x.device).repeat_interleave(counts, output_size=len(x))

@@ -1,5 +1,4 @@
-"""MaskGAE (edges): hide edges at random, tell them from pairs that are none, and say how many each node lost.
-"""
+"""MaskGAE (edges): hide edges at random, tell them from pairs that are none, and say how many each node lost."""
 
 from structmae.recipe import EncoderOptions, HeadOptions, MaskOptions, Override, Recipe, TrainOptions
 

@@ -100,27 +100,29 @@ def teller_of_all(run: "Run", said: dict[str, Tensor]) -> Any:
     """As `teller`, of tokens that have one kind. Raises UsageError without one."""
     head = teller(run, said)
     if head is None:
-        raise UsageError(f"plot_reconstruction: no head of {run.recipe.name} rebuilds values or ids, so there is no picture")
+        raise UsageError(
+            f"plot_reconstruction: no head of {run.recipe.name} rebuilds values or ids, so there is no picture"
+        )
     return head
 
 
-def values(head: Any, said: Tensor, part: TokenSet) -> Tensor:
-    """What a head of values or codes says (M, out) as token values (M, P): what its target leaves out of a token, its
-    mean and deviation or its length, is the true one's."""
+def values(head: Any, said: Tensor, true: Tensor, observed: Tensor | None = None) -> Tensor:
+    """What a head of values or codes says of K tokens (K, out) as token values (K, P), beside the true ones: what its
+    target leaves out of a token, its mean and deviation or its length, is the true one's."""
     options = head.options
     if options.target == "code":
         centres: Tensor = head.target.centres
         return centres[said.argmax(1)]
-    there = torch.ones_like(part.values) if part.observed is None else part.observed.to(part.values.dtype)
+    there = torch.ones_like(true) if observed is None else observed.to(true.dtype)
     if options.normalize:
         count = there.sum(1, keepdim=True).clamp_min(1)
-        mean = (part.values * there).sum(1, keepdim=True) / count
-        deviation = (((part.values - mean) * there).square().sum(1, keepdim=True) / count + 1e-6).sqrt()
+        mean = (true * there).sum(1, keepdim=True) / count
+        deviation = (((true - mean) * there).square().sum(1, keepdim=True) / count + 1e-6).sqrt()
         said = said * deviation + mean
     if options.loss == "sce":
         said = said * there
         length = said.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        said = said * (part.values * there).norm(dim=1, keepdim=True) / length
+        said = said * (true * there).norm(dim=1, keepdim=True) / length
     return said
 
 

@@ -13,7 +13,20 @@ from structmae.errors import UsageError
 from structmae.evaluate.frozen import frozen
 from structmae.masking import VALIDATION
 from structmae.planning import Planner
-from structmae.report.base import COVERED, HIDDEN, PANELS, TRUE, Axes, Scene, array, caveat, look, teller_of_all, values
+from structmae.report.base import (
+    COVERED,
+    HIDDEN,
+    PANELS,
+    TRUE,
+    Axes,
+    Look,
+    Scene,
+    array,
+    caveat,
+    look,
+    teller_of_all,
+    values,
+)
 
 if TYPE_CHECKING:
     from structmae.run import Run
@@ -31,7 +44,7 @@ def scene(run: "Run", graphs: Any, source: Any, start: int | None, channel: int 
 
 def _features(run: "Run", graphs: Any, source: Any, start: int | None) -> Scene:
     """Heat maps of hidden nodes, and of some visible ones below them."""
-    order = _order(graphs, source, start)
+    order = _order(graphs, start)
     whole = source.num_items == 1
     tokens = source.batch(torch.zeros(1, dtype=torch.long) if whole else order[:ITEMS])
     seen = look(run, tokens, "node", source.device)
@@ -41,18 +54,22 @@ def _features(run: "Run", graphs: Any, source: Any, start: int | None) -> Scene:
     asked, others = places[hidden[places]][:ROWS], places[~hidden[places]][:BESIDE]
     rows = torch.cat([asked, others])
     content, _, covered = seen.content()
-    true, said = (part[rows] for part in (seen.part.values, values(head, seen.said[head.name], seen.part)))
+    true = seen.part.values[rows]
+    said = values(head, seen.said[head.name][rows], true)
     columns = true.var(0, correction=0).argsort(descending=True, stable=True)[:COLUMNS].sort().values
     told = hidden[rows][:, None]
     shown = [true, content[rows].masked_fill(covered[rows][:, None], float("nan")), said.where(told, true)]
     pictures = [array(part[:, columns]) for part in shown]
-    error = torch.nn.functional.cosine_similarity(said, true)[: len(asked)].mean()
-    share = len(seen.plan.hidden) / len(seen.part)
-    title = f"{graphs.name}: {share:.0%} of the nodes hidden, mean cosine to the truth {float(error):.3f} of those shown"
-    some = f"feature, the {len(columns)} of {true.shape[1]} that vary most" if len(columns) < true.shape[1] else "feature"
+    share = f"{len(seen.plan.hidden) / len(seen.part):.0%} of the nodes hidden"
+    title = f"{graphs.name}: {share}, {_error(head, seen)}"
+    some = (
+        f"feature, the {len(columns)} of {true.shape[1]} that vary most" if len(columns) < true.shape[1] else "feature"
+    )
 
     def draw(axes: Axes) -> None:
-        low, high = np.quantile(pictures[0], [0.0, 1.0])
+        low = np.quantile(pictures[0], 0.02)
+        more = pictures[0][pictures[0] > low]
+        high = np.quantile(more, 0.9) if len(more) else low + 1.0  # most features of a node may be 0
         for ax, picture, label in zip(axes, pictures, PANELS, strict=True):
             ax.set_facecolor(COVERED)
             image = ax.imshow(picture, aspect="auto", interpolation="nearest", vmin=low, vmax=high)
@@ -63,10 +80,20 @@ def _features(run: "Run", graphs: Any, source: Any, start: int | None) -> Scene:
         ticks = [(len(asked) - 1) / 2, len(asked) + (len(others) - 1) / 2][: 1 + (len(others) > 0)]
         names = [f"{len(asked)} hidden nodes", f"{len(others)} visible"]
         axes[0].set_yticks(ticks, names[: len(ticks)], rotation=90, va="center", fontsize=9)
-        axes[0].figure.colorbar(image, ax=axes.tolist(), shrink=0.8, aspect=30).ax.tick_params(labelsize=8)
+        bar = axes[0].figure.colorbar(image, ax=axes.tolist(), shrink=0.8, aspect=30, extend="both")
+        bar.ax.tick_params(labelsize=8)
         _title(axes[0], title + caveat(head, "node"))
 
     return Scene(1, 3, (11.0, 4.6), "graphs have three heat maps", draw)
+
+
+def _error(head: Any, seen: Look) -> str:
+    """How far the features of all hidden nodes are from the truth, as the loss has it."""
+    true = seen.part.values[seen.asked]
+    said = values(head, seen.said[head.name][seen.asked], true)
+    if head.options.loss == "sce":
+        return f"mean cosine of the hidden to the truth {float(torch.cosine_similarity(said, true).mean()):.3f}"
+    return f"mse of the hidden {float((said - true).square().mean()):.3g} (scaled)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +110,7 @@ class _Pairs:
 
 def _edges(run: "Run", graphs: Any, source: Any, start: int | None, head: Any) -> Scene:
     """Adjacency matrices of nodes near each other."""
-    order = _order(graphs, source, start)
+    order = _order(graphs, start)
     whole = source.num_items == 1
     tokens = source.batch(torch.zeros(1, dtype=torch.long) if whole else order[:ITEMS])
     plans = Planner.of(run.recipe).draw(tokens, visit=VALIDATION, step=0)
@@ -130,10 +157,24 @@ def _draw_pairs(axes: Axes, pairs: _Pairs) -> None:
     bar = axes[0].figure.colorbar(image, ax=axes.tolist(), shrink=0.8, aspect=30)
     bar.ax.tick_params(labelsize=8)
     bar.set_label("probability of an edge", fontsize=9)
-    entries = [axes[2].scatter([], [], s=28, marker=mark, color=colour, label=name) for name, mark, colour in (
-        ("hidden edge", "s", HIDDEN), ("no edge", "X", HIDDEN), ("visible edge", "s", COVERED))]
-    axes[2].legend(handles=entries, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False, fontsize=8,
-                   handletextpad=0.1, columnspacing=0.8)
+    entries = [
+        axes[2].scatter([], [], s=28, marker=mark, color=colour, label=name)
+        for name, mark, colour in (
+            ("hidden edge", "s", HIDDEN),
+            ("no edge", "X", HIDDEN),
+            ("visible edge", "s", COVERED),
+        )
+    ]
+    axes[2].legend(
+        handles=entries,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.01),
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
 
 
 def _both(ends: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -178,16 +219,17 @@ def _among(
     return mine, hidden[inside], none[:, np.sort(some)]
 
 
-def _order(graphs: Any, source: Any, start: int | None) -> Tensor:
+def _order(graphs: Any, start: int | None) -> Tensor:
     """Which nodes of a single graph (with neighbourhoods: whose), or which graphs, come first."""
     count = graphs.num_items if graphs.level == "graph" else graphs.num_nodes
     if start is not None:
         if not 0 <= start < count:
             what = "graphs" if graphs.level == "graph" else "nodes"
             raise UsageError(f"start={start}: {graphs.name} has {what} 0 to {count - 1}")
-        return (torch.arange(count) + start) % count
+        return torch.arange(count).roll(-start)
     test = (graphs.split or {}).get("test", torch.arange(0))
-    return torch.cat([test, torch.arange(count)])[:count] if len(test) else torch.arange(count)
+    others = torch.ones(count, dtype=torch.bool).index_fill(0, test, False)
+    return torch.cat([test, others.nonzero()[:, 0]])
 
 
 def _panel(ax: Any, label: str) -> None:
@@ -198,5 +240,7 @@ def _panel(ax: Any, label: str) -> None:
 
 
 def _title(ax: Any, text: str) -> None:
-    """Above the names of the panels."""
-    ax.annotate(text, (0, 1), (0, 18), xycoords="axes fraction", textcoords="offset points", va="bottom", fontsize=10)
+    """Above the names of the panels. It is wider than a panel, which the layout should not heed."""
+    ax.set_title("\n" * (text.count("\n") + 1) + ax.get_title(), fontsize=9, color="#666666", pad=3)
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+    ax.annotate(text, (0, 1), (0, 15), fontsize=10, parse_math=False, **place).set_in_layout(False)

@@ -27,14 +27,16 @@ def scene(run: "Run", images: Any, source: Any, start: int | None, channel: int 
     title = f"{images.name}: {caption}{caveat(known, 'patch')}"
     second = "seen at the\nmiddle pixel" if seen.in_order else "what the\nencoder sees"
     several = len(images.maps) > 1
-    labels = [row for name, _ in images.maps for row in (f"{name},\n{PANELS[0]}" if several else PANELS[0], second, PANELS[2])]
+    labels = [
+        row for name, _ in images.maps for row in (f"{name},\n{PANELS[0]}" if several else PANELS[0], second, PANELS[2])
+    ]
     wide = 1.3 if len(labels) == 3 else 0.95
     high = wide * tokenizer.size[0] / tokenizer.size[1]
 
     def draw(axes: Axes) -> None:
         for ax, picture, label in zip(axes, pictures, labels, strict=True):
             _draw(ax, picture, label)
-        axes[0].set_title(title, loc="left", fontsize=10)
+        axes[0].set_title(title, loc="left", fontsize=10, parse_math=False)
         step = pictures[0].shape[1] / len(rows)
         axes[-1].set_xticks([(place + 0.5) * step - 0.5 for place in range(len(rows))], rows.tolist(), fontsize=8)
         axes[-1].set_xlabel("image", fontsize=9)
@@ -52,7 +54,8 @@ def _values(seen: Look, heads: list[Any], tokenizer: Any, x: Tensor) -> tuple[li
     for number, head in enumerate(heads):
         if head is not None:
             mine = asked if part.kind is None else asked & (part.kind == number)
-            rebuilt[mine] = values(head, seen.said[head.name], part)[mine]
+            observed = None if part.observed is None else part.observed[mine]
+            rebuilt[mine] = values(head, seen.said[head.name][mine], part.values[mine], observed)
             told |= mine
     there = torch.ones_like(rebuilt, dtype=torch.bool) if part.observed is None else part.observed
     error = (rebuilt - part.values).square()[there & told[:, None]].mean()
@@ -65,14 +68,17 @@ def _values(seen: Look, heads: list[Any], tokenizer: Any, x: Tensor) -> tuple[li
     for _, channels in tokenizer.maps:
         span = slice(first, first + channels)
         first += channels
-        pictures += _triple({key: part[:, span] for key, part in raw.items()}, {k: c[:, span] for k, c in cover.items()})
+        pictures += _triple(
+            {key: part[:, span] for key, part in raw.items()}, {k: c[:, span] for k, c in cover.items()}
+        )
     return pictures, f"{_share(seen)} hidden, mse of the hidden {float(error):.3g} (scaled)"
 
 
 def _colours(seen: Look, heads: list[Any], tokenizer: Any, x: Tensor) -> tuple[list[NDArray[np.float32]], str]:
     """Rows of colours of a palette, and what the title says."""
     part, (_, ids, covered) = seen.part, seen.content(tokenizer.vocabulary)
-    assert part.ids is not None and ids is not None
+    assert part.ids is not None
+    assert ids is not None
     head = heads[0]
     told = torch.zeros(len(part), dtype=torch.bool, device=covered.device).index_fill(0, seen.asked, True)
     if part.valid is not None:
@@ -125,9 +131,9 @@ def _row(x: NDArray[np.float32], cover: Tensor | None, low: float, high: float) 
     numbers the first one is grey."""
     pixels = np.repeat(x[:, :1], 3, 1) if x.shape[1] != 3 else x
     pixels = np.clip((pixels - low) / (high - low or 1.0), 0, 1).transpose(0, 2, 3, 1)
-    pixels = np.where(np.isnan(pixels).any(-1, keepdims=True), _colour(MISSING), pixels)
+    pixels = np.asarray(np.where(np.isnan(pixels).any(-1, keepdims=True), _colour(MISSING), pixels))
     if cover is not None:
-        pixels = np.where(array(cover).any(1)[..., None], _colour(COVER), pixels)
+        pixels = np.where(array(cover.any(1))[..., None], _colour(COVER), pixels)
     opaque = np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1)
     gap = max(1, round(x.shape[3] / 10))
     spaced = np.pad(opaque, ((0, 0), (0, 0), (gap // 2, gap - gap // 2), (0, 0)))
@@ -151,7 +157,7 @@ def _draw(ax: Any, picture: NDArray[np.float32], label: str) -> None:
 def _rows(images: Any, start: int | None) -> Tensor:
     """The images to show."""
     if start is None:
-        part = next((images.split[key] for key in ("test", "validation", "train") if len(images.split[key])))
+        part = next(images.split[key] for key in ("test", "validation", "train") if len(images.split[key]))
         return chosen(part, SHOWN)
     if not 0 <= start < images.num_items:
         raise UsageError(f"start={start}: {images.name} has images 0 to {images.num_items - 1}")

@@ -1,5 +1,6 @@
 """Pictures of what a run hides and rebuilds, of any modality."""
 
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,8 @@ def save_picture(run: "Run", folder: Path, source: Any = None) -> Path:
     page = figure.Figure(figsize=made.size, layout="constrained")
     made.draw(page.subplots(made.rows, made.columns, squeeze=False, sharex=made.shared).ravel())
     path = folder / FILE
-    with replacing(path) as beside:
+    with warnings.catch_warnings(), replacing(path) as beside:
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
         page.savefig(beside, format="png", dpi=120, bbox_inches="tight")
     return path
 
@@ -75,7 +77,9 @@ def _scene(run: "Run", data: Any, start: int | None, channel: int | str, source:
             "plot_reconstruction: a fine-tuned run has no decoder; give the pre-trained run it was made of"
         )
     if modality not in SCENES:
-        raise UsageError(f"plot_reconstruction: nobody has said how {modality} data looks; there are {', '.join(SCENES)}")
+        raise UsageError(
+            f"plot_reconstruction: nobody has said how {modality} data looks; there are {', '.join(SCENES)}"
+        )
     if modality != "series" and channel != 0:
         raise UsageError(f"channel={channel!r} is of series, and this run is of {modality} data: leave it out")
     found = run.data(data)

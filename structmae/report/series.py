@@ -10,7 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from structmae.errors import UsageError
-from structmae.report.base import COVERED, HIDDEN, REBUILT, TRUE, Axes, Scene, array, caveat, look, teller_of_all, values
+from structmae.report.base import (
+    COVERED,
+    HIDDEN,
+    REBUILT,
+    TRUE,
+    Axes,
+    Scene,
+    array,
+    caveat,
+    look,
+    teller_of_all,
+    values,
+)
 from structmae.tokens.series import normalized
 
 if TYPE_CHECKING:
@@ -35,7 +47,7 @@ def scene(run: "Run", series: Any, source: Any, start: int | None, channel: int 
             at = ticks(series.stamps[first : first + source.context]) if stamped else shown + np.arange(source.context)
             name = str(series.schema.time) if stamped else "row"
             _draw_segments(axes[0], field, at, name, float(source.mean[place]), float(source.deviation[place]))
-        axes[0].set_title(title, loc="left", fontsize=10)
+        axes[0].set_title(title, loc="left", fontsize=10, parse_math=False)
 
     needs = "a spectrogram has three images, other windows one picture"
     return Scene(3 if images else 1, 1, (9.0, 5.4) if images else (9.0, 3.2), needs, draw, shared=True)
@@ -66,16 +78,14 @@ def _rebuilt(run: "Run", source: Any, first: int, channel: int) -> tuple[_Field,
     part = made["segment"].to(source.device)
     seen = look(run, made, "segment", source.device)
     head = teller_of_all(run, seen.said)
-    rebuilt = values(head, seen.said[head.name], seen.part)
+    rebuilt = values(head, seen.said[head.name], seen.part.values, seen.part.observed)
     if source.tokenizer.window_norm:
         _, mean, deviation = normalized(part, seen.plan.visible)
         rebuilt = rebuilt * deviation[part.batch][:, None] + mean[part.batch][:, None]
     hidden = torch.zeros(len(part), 1, dtype=torch.bool, device=rebuilt.device).index_fill(0, seen.asked, True)
     there = torch.ones_like(part.values, dtype=torch.bool) if part.observed is None else part.observed
     mine = slice(int(part.ptr[channel]), int(part.ptr[channel + 1]))
-    arrays = [
-        array(each[mine]).reshape(*source.tokenizer.grid, -1) for each in (part.values, rebuilt, hidden, there)
-    ]
+    arrays = [array(each[mine]).reshape(*source.tokenizer.grid, -1) for each in (part.values, rebuilt, hidden, there)]
     remark = "\nnothing is hidden: each segment is told from those before it" if seen.in_order else ""
     return _Field(arrays[0], arrays[1], arrays[2][..., 0], arrays[3]), remark + caveat(head, "segment")
 
@@ -115,9 +125,9 @@ def _draw_images(axes: Any, field: _Field, first: int, bands: int, spectrum: int
     """The spectrogram of a window, what is left of it, and it with the hidden patches rebuilt."""
     rows, columns, width = field.true.shape
 
-    def image(values: Any) -> Any:
+    def image(tokens: Any) -> Any:
         """Tokens to (frequencies, frames)."""
-        return values.reshape(rows, columns, bands, width // bands).transpose(0, 2, 1, 3).reshape(rows * bands, -1)
+        return tokens.reshape(rows, columns, bands, width // bands).transpose(0, 2, 1, 3).reshape(rows * bands, -1)
 
     hidden = field.hidden[..., None]
     true = np.where(field.there, field.true, np.nan)
@@ -128,10 +138,10 @@ def _draw_images(axes: Any, field: _Field, first: int, bands: int, spectrum: int
     }
     span = (first, first + columns * (width // bands) * spectrum, 0, rows * bands)
     low, high = (float(pick(field.true[field.there])) if field.there.any() else 0.0 for pick in (np.min, np.max))
-    for ax, (name, values) in zip(axes, pictures.items(), strict=True):
+    for ax, (name, shown) in zip(axes, pictures.items(), strict=True):
         ax.set_facecolor(COVERED)
         ax.imshow(
-            image(values), origin="lower", aspect="auto", interpolation="nearest", extent=span, vmin=low, vmax=high
+            image(shown), origin="lower", aspect="auto", interpolation="nearest", extent=span, vmin=low, vmax=high
         )
         ax.set_ylabel(f"{name}\nfrequency")
     axes[-1].set_xlabel("row")

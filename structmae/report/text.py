@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import combining
 
@@ -11,7 +12,20 @@ from torch import Tensor
 
 from structmae.errors import UsageError
 from structmae.masking import Act
-from structmae.report.base import HIDDEN, KEPT, PANELS, RANDOM, RIGHT, TRUE, WRONG, Axes, Scene, chosen, look, teller_of_all
+from structmae.report.base import (
+    HIDDEN,
+    KEPT,
+    PANELS,
+    RANDOM,
+    RIGHT,
+    TRUE,
+    WRONG,
+    Axes,
+    Scene,
+    chosen,
+    look,
+    teller_of_all,
+)
 
 if TYPE_CHECKING:
     from structmae.run import Run
@@ -39,17 +53,18 @@ def scene(run: "Run", texts: Any, source: Any, start: int | None, channel: int |
     blocks, right = _cells(seen, seen.said[head.name].argmax(1), source.tokenizer)
     lines = _lines(blocks, seen.part.ptr.tolist())
     names = dict.fromkeys(texts.titles[number] for number in source.document[windows].tolist())
-    caption = f"{texts.name}, of {' and '.join(map(str, names))}: {len(seen.plan.hidden) / len(seen.part):.0%} hidden, {right:.0%} of "
-    caption += f"the {len(seen.plan.scored)} scored right"
+    part, plan = seen.part, seen.plan
+    about = f"{len(plan.hidden) / len(part):.0%} hidden, {right:.0%} of the {len(plan.scored)} scored right"
     if seen.in_order:
-        caption = f"{caption.rpartition(':')[0]}: {right:.0%} right; rebuilt is each piece's most likely value after the true ones before it"
+        about = f"{right:.0%} right; rebuilt is the most likely piece after the true ones before it"
+    title = f"{texts.name}, of {' and '.join(map(str, names))}: {about}"
     second = "seen at the middle piece" if seen.in_order else PANELS[1]
-    labels = (f"{PANELS[0]}", second, PANELS[2])
+    labels = (PANELS[0], second, PANELS[2])
 
     def draw(axes: Axes) -> None:
         for number, (ax, label) in enumerate(zip(axes, labels, strict=True)):
             _draw(ax, [[(column, cells[number]) for column, cells in line] for line in lines], label)
-        axes[0].set_title(caption, loc="left", fontsize=10, parse_math=False, pad=20)
+        axes[0].set_title(title, loc="left", fontsize=10, parse_math=False, pad=20)
         _legend(axes[1:], seen)
 
     high = len(lines) * SIZE * 1.65 / 72
@@ -81,10 +96,12 @@ def _cells(seen: Any, said: Tensor, tokenizer: Any) -> tuple[list[tuple[Cell, Ce
     return found, float((said == true)[scored].float().mean()) if len(scored) else float("nan")
 
 
-def _lines(blocks: Sequence[tuple[Cell, Cell, Cell]], ptr: Sequence[int]) -> list[list[tuple[int, tuple[Cell, Cell, Cell]]]]:
+def _lines(
+    blocks: Sequence[tuple[Cell, Cell, Cell]], ptr: Sequence[int]
+) -> list[list[tuple[int, tuple[Cell, Cell, Cell]]]]:
     """The cells line by line with their columns; a window begins a line, after an empty one."""
     lines: list[list[tuple[int, tuple[Cell, Cell, Cell]]]] = []
-    for begin, end in zip(ptr[:-1], ptr[1:], strict=True):
+    for begin, end in pairwise(ptr):
         if lines:
             lines.append([])
         lines.append([])
@@ -120,17 +137,33 @@ def _legend(axes: Axes, seen: Any) -> None:
     """What colours say."""
     patches: Any = import_module("matplotlib.patches")
     acts = set(seen.plan.act.tolist()) if not seen.in_order else set()
-    names = [("hidden", HIDDEN), *[("another piece", RANDOM)] * (int(Act.RANDOM) in acts), *[("kept", KEPT)] * (int(Act.KEEP) in acts)]
+    names = [
+        ("hidden", HIDDEN),
+        *[("another piece", RANDOM)] * (int(Act.RANDOM) in acts),
+        *[("kept", KEPT)] * (int(Act.KEEP) in acts),
+    ]
     for ax, entries in zip(axes, (names, [("right", RIGHT), ("wrong", WRONG)]), strict=True):
         handles = [patches.Patch(facecolor=colour, alpha=0.5, label=name) for name, colour in entries]
-        ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=8, borderpad=0, borderaxespad=0.2)
+        ax.legend(
+            handles=handles,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=3,
+            frameon=False,
+            fontsize=8,
+            borderpad=0,
+            borderaxespad=0.2,
+        )
 
 
 def _shown(tokenizer: Any, piece: int) -> str:
     """The text of a piece with nothing invisible in it."""
     known = _glyphs()
     text = [VISIBLE.get(letter, letter) for letter in tokenizer.piece(piece)]
-    return "".join(letter if ord(letter) in known and letter.isprintable() and not combining(letter) else STRANGE for letter in text)
+    return "".join(
+        letter if ord(letter) in known and letter.isprintable() and not combining(letter) else STRANGE
+        for letter in text
+    )
 
 
 @cache
@@ -144,7 +177,9 @@ def _glyphs() -> frozenset[int]:
 def _windows(texts: Any, source: Any, start: int | None) -> Tensor:
     """Numbers of the windows to show."""
     if start is None:
-        part = next((source.parts[key] for key in ("test", "validation", "train") if len(source.parts[key])), torch.arange(1))
+        part = next(
+            (source.parts[key] for key in ("test", "validation", "train") if len(source.parts[key])), torch.arange(1)
+        )
         return chosen(part, 1 if source.tokenizer.context > LONG else 2) if len(part) > 1 else part
     if not 0 <= start < len(source.document):
         raise UsageError(f"start={start}: {texts.name} has windows 0 to {len(source.document) - 1}")

@@ -19,8 +19,8 @@ def items(*rows, valid=None):
 
 
 def places(part, rows=None, visible=None):
-    every = np.arange(len(part))
-    return Places.of(part, every if rows is None else np.array(rows), every if visible is None else np.array(visible))
+    every = range(len(part))
+    return Places.of(part, *(np.array(every if some is None else some, np.int64) for some in (rows, visible)))
 
 
 def test_neighbours_stay_in_their_item_and_are_seen():
@@ -95,7 +95,9 @@ def slow(training, asked, vocabulary, strength):
     for truth, before, after in zip(asked.truth, asked.left, asked.right, strict=True):
         shares = np.zeros(vocabulary)
         for w in range(vocabulary):
-            one = prior[w] if before < 0 else (pairs[before, w] + strength * prior[w]) / (pairs[before].sum() + strength)
+            one = (
+                prior[w] if before < 0 else (pairs[before, w] + strength * prior[w]) / (pairs[before].sum() + strength)
+            )
             two = 1.0 if after < 0 else (pairs[w, after] + strength * prior[after]) / (pairs[w].sum() + strength)
             shares[w] = one * two
         shares /= shares.sum()

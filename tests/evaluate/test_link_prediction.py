@@ -22,7 +22,7 @@ SMALL = {"encoder.hidden": 16, "train.epochs": 3, "data.edges": "train"}
 
 @pytest.fixture(scope="module")
 def communities():
-    """Two halves with many edges inside and few between, and features that know nothing."""
+    """Many edges inside of each, few between."""
     return structmae.load_data("sbm:n=120,seed=3")
 
 
@@ -84,14 +84,10 @@ def test_which_edges_are_held_out_changes_no_vector(communities):
     """Vectors come of training edges alone: with none of the others known they are the same."""
     split = hold_out(communities)
     model, source, _ = parts(split)
-    alone = GraphSource(replace(split, held_out=None), source_tokenizer(model))
+    alone = GraphSource(replace(split, held_out=None), model.encoder.tokenizer)
     assert torch.equal(embed(model.encoder, source), embed(model.encoder, alone))
     seen = {frozenset(pair) for pair in source.all["node"].relations["edges"].edge_index.T.tolist()}
     assert not seen & {frozenset(pair) for part in split.held_out.values() for pair in part.T.tolist()}
-
-
-def source_tokenizer(model):
-    return model.encoder.tokenizer
 
 
 def test_test_pairs_choose_nothing(communities, monkeypatch):
