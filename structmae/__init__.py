@@ -15,7 +15,7 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.registry import register
 
 if TYPE_CHECKING:
-    from structmae.data import Graphs, Series
+    from structmae.data import Graphs, Images, Series, Texts
     from structmae.data import load as load_data
     from structmae.finetuning import finetune
     from structmae.pretraining import pretrain
@@ -26,7 +26,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Graphs",
+    "Images",
     "Series",
+    "Texts",
     "Recipe",
     "Run",
     "StructmaeError",
@@ -41,7 +43,9 @@ __all__ = [
 
 _WHERE = {
     "Graphs": "structmae.data:Graphs",
+    "Images": "structmae.data:Images",
     "Series": "structmae.data:Series",
+    "Texts": "structmae.data:Texts",
     "finetune": "structmae.finetuning:finetune",
     "Recipe": "structmae.recipe:Recipe",
     "Run": "structmae.run:Run",

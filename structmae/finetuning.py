@@ -255,10 +255,8 @@ def _training(recipe: Recipe) -> Recipe:
         warmup=0,
         clip=0.0,
     )
-    return replace(
-        recipe, train=train, heads={}, views={}, terms=TermOptions(), mask=replace(recipe.mask, ratio=options.mask_ratio, edge_ratio=0.0,
-        curriculum="none"),
-    )  # fmt: skip
+    mask = replace(recipe.mask, ratio=options.mask_ratio, edge_ratio=0.0, curriculum="none")
+    return replace(recipe, train=train, heads={}, terms=TermOptions(), mask=mask)
 
 
 def _start_from(model: TaskModel, base: Run) -> None:

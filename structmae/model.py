@@ -74,7 +74,8 @@ class Head(nn.Module):
         is asked, so that an empty set is never a NaN."""
         if self.options.of == "pair":
             part, negatives = encoded.tokens["edge"], batch.negatives
-            assert part.ends is not None and negatives is not None
+            assert part.ends is not None
+            assert negatives is not None
             asked = torch.cat([part.ends[:, batch.plans["edge"].scored], negatives], 1)
             target = torch.zeros(asked.shape[1], 1, device=asked.device)
             target[: len(batch.plans["edge"].scored)] = 1.0

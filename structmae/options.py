@@ -354,6 +354,8 @@ class FinetuneOptions:
     encoder_lr: float = option(1e-4, "of Adam, of the encoder", above=0, of=TUNED)
     weight_decay: float = option(1e-4, "L2, as Adam has it", low=0, of=TUNED)
     dropout: float = option(0.2, "of what the head reads", low=0, below=1, of=TUNED)
-    mask_ratio: float = option(0.0, "share of the tokens hidden while fine-tuning (Audio-MAE); 0: none", low=0, below=1, of=TUNED)
+    mask_ratio: float = option(
+        0.0, "share of the tokens hidden while fine-tuning (Audio-MAE); 0: none", low=0, below=1, of=TUNED
+    )
     horizon: int = option(96, "rows to forecast", low=1, of="series")
     skip: bool = option(True, "a forecasting head is NLinear first, as in probe.skip", of="series")

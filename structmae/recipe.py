@@ -110,7 +110,6 @@ class Recipe:
 
         return tomli_w.dumps({"recipe": self.name, "size": self.size, **self.tree()})
 
-
     def reads(self) -> dict[str, ViewOptions]:
         """The views that a head or a term of this recipe compares with, by name."""
         heads = [head.view for head in self.heads.values() if head.target == "latent"]
@@ -200,9 +199,7 @@ def from_tree(about: Mapping[str, Any]) -> Recipe:
     """The recipe that config.json holds: resolved, so nothing is looked up. Raises UsageError as `resolve` does."""
     named = {key: about[key] for key in ("name", "summary", "paper", "modality", "size") if key in about}
     heads, views = about.get("heads", {}), about.get("views", {})
-    base = Recipe(
-        **named, heads={name: HeadOptions() for name in heads}, views={name: ViewOptions() for name in views}
-    )
+    base = Recipe(**named, heads={name: HeadOptions() for name in heads}, views={name: ViewOptions() for name in views})
     options = {group: about[group] for group in base.tree() if group in about}
     return _apply(base, _flatten(options))
 

@@ -152,9 +152,7 @@ def _graph(recipe: Recipe) -> None:
     if mask.of == "token" and mask.act == "drop":
         for name, head in recipe.heads.items():
             if head.remask == "hidden":
-                raise UsageError(
-                    f"heads.{name}.remask=hidden: mask.act=drop leaves no latents to zero; set it to none"
-                )
+                raise UsageError(f"heads.{name}.remask=hidden: mask.act=drop leaves no latents to zero; set it to none")
     if any(not head.layers for head in recipe.heads.values()):
         raise UsageError("heads.*.layers=0: a decoder of graphs has a layer or more")
     if mask.scope == "set":

@@ -56,9 +56,13 @@ class Run:
         encoder: Encoder = self.model.encoder
         return encoder
 
+    def untrained(self) -> MaskedAutoencoder:
+        """The same model before training, at the weights that `train.seed` gave it: training is compared with it."""
+        return build(self.recipe, deepcopy(self.model.encoder.tokenizer)).to(self.device)
+
     def initial_encoder(self) -> Encoder:
-        """The same encoder before training, at the weights that `train.seed` gave it: training is compared with it."""
-        return build(self.recipe, self.model.encoder.tokenizer).encoder.to(self.device)
+        """The encoder of `untrained`."""
+        return self.untrained().encoder
 
     def plain_encoder(self, progress: Callable[[str], None] | None = None) -> Encoder:
         """The encoder of the same recipe trained as long without its terms: this run's own where it has none. It is

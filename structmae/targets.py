@@ -81,7 +81,7 @@ class Codes(Target):
         values = torch.cat(found)[:ENOUGH].cpu()
         different = len(torch.unique(values, dim=0))
         if different < self.options.codes:
-            raise StructmaeError(f"heads.*.codes={self.options.codes}: there are {different} different tokens; lower it")
+            raise StructmaeError(f"heads.*.codes={self.options.codes}: {different} tokens are different; lower it")
         means = MiniBatchKMeans(self.options.codes, random_state=0, n_init=3).fit(values.numpy())
         self.centres.copy_(torch.from_numpy(means.cluster_centers_))
 

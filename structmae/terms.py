@@ -141,11 +141,14 @@ class Clustering(Term):
             vectors = torch.cat([encoder.units(encoder.read(source.batch(items)))[0] for items in batches]).cpu()
         encoder.train(training)
         if len(vectors) < self.clusters:
-            raise StructmaeError(f"terms.clustering.clusters={self.clusters}, but there are {len(vectors)} items: lower it")
+            raise StructmaeError(
+                f"terms.clustering.clusters={self.clusters}, but there are {len(vectors)} items: lower it"
+            )
         found = KMeans(self.clusters, random_state=0, n_init=10).fit(vectors.numpy())
         with torch.no_grad():
             self.centres.copy_(torch.from_numpy(found.cluster_centers_))
-            self.share.copy_(torch.bincount(torch.from_numpy(found.labels_).long(), minlength=self.clusters) / len(vectors))
+            labels = torch.from_numpy(found.labels_).long()
+            self.share.copy_(torch.bincount(labels, minlength=self.clusters) / len(vectors))
             self.running.fill_(True)  # type: ignore[operator]
 
     def assign(self, vectors: Float[Tensor, "items width"]) -> Float[Tensor, "items clusters"]:

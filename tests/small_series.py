@@ -5,9 +5,9 @@ import torch
 
 from structmae import resolve
 from structmae.data.series_loading import load_series
+from structmae.planning import Planner
 from structmae.run import build
 from structmae.tokens.series import SeriesSource, SeriesTokenizer
-from structmae.planning import Planner
 
 SMALL = {
     "encoder.layers": 1, "encoder.hidden": 8, "encoder.heads": 2, "encoder.feed_forward": 12, "tokens.context": 24,

@@ -12,9 +12,9 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.masking import Spec, draw, layout, to_torch
 from structmae.model import Batch
 from structmae.nn.base import Encoded
+from structmae.planning import Planner
 from structmae.run import build
 from structmae.tokens.graph import GraphSource, NodeTokenizer
-from structmae.planning import Planner
 
 BASE = {"encoder.hidden": 8, "encoder.heads": 2}
 

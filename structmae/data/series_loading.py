@@ -116,7 +116,9 @@ def _with_schema(roles: Roles, schema: SeriesSchema | None, columns: Sequence[An
 def _by_name(name: str) -> SeriesDraft:
     card = catalog.resolve(name)
     if card.kind != "series":
-        raise StructmaeError(f"'{card.name}' is a graph set, no series. `structmae data` lists the series.")
+        raise StructmaeError(
+            f"'{card.name}' is a set of {card.kind} data, no series. `structmae data` lists the series."
+        )
     draft = lorenz96() if card.loader == "simulated" else _published(card)
     draft.name = draft.card = draft.where = card.name
     draft.period = card.series.get("period", draft.period)

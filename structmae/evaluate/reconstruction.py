@@ -60,9 +60,7 @@ def evaluate(
     rows = source.parts if isinstance(data, Texts) else data.split
     if not len(rows["test"]):
         raise StructmaeError(f"{data.name}: the test documents are too short to hide anything in: give longer ones")
-    from structmae.run import build  # which knows how a run's model was made
-
-    models = {"pretrained": run.model, "random_init": build(recipe, encoder.tokenizer).to(source.device)}
+    models = {"pretrained": run.model, "random_init": run.untrained()}
     held = Held(encoder, source, Planner.of(recipe), rows, at_once or recipe.train.batch_size)
     found: list[dict[str, Any]] = []
     with frozen(*models.values()):

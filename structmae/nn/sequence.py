@@ -134,9 +134,7 @@ class SequenceDecoder(Decoder):
             self.body = transformer(head.layers, width, options)
         self.before: nn.Module = nn.Identity()
         if head.tied:
-            self.before = nn.Sequential(
-                nn.Linear(width, width), ACTIVATIONS[options.activation](), nn.LayerNorm(width)
-            )
+            self.before = nn.Sequential(nn.Linear(width, width), ACTIVATIONS[options.activation](), nn.LayerNorm(width))
         self.out: nn.Module = encoder.scores() if head.tied else nn.Linear(width, out)
 
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
@@ -167,8 +165,7 @@ class SequenceDecoder(Decoder):
         return self._out(x[scored] if asked is None else x[torch.searchsorted(asked, scored).clamp_max(len(asked) - 1)])
 
     def _asked(self, part: TokenSet) -> Tensor | None:
-        """The places that are decoded (None: all): those that are there, and of one type where types are read across.
-        """
+        """The places that are decoded (None: all): those that are there, and of one type where types are read across."""
         asked = part.valid
         if self.across is not None and part.kind is not None:
             mine: Tensor = part.kind.eq(self.of)

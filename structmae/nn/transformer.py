@@ -52,8 +52,8 @@ class Attention(nn.Module):
             k, v = both.chunk(2, -1)
             mixed = self._mix(self._split(q), self._split(k), self._split(v), allowed, False)
         elif pattern.relation is not None and pattern.kind == "adjacency":
-            out: Tensor = self.outward(self._along(self.inward(x), pattern.relation))
-            return out
+            along: Tensor = self.outward(self._along(self.inward(x), pattern.relation))
+            return along
         else:
             projected, rows, allowed = padded(self.inward(x), ptr)
             q, k, v = projected.view(*projected.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -62,7 +62,7 @@ class Attention(nn.Module):
                 allowed = near(padded(pattern.places, ptr)[0], pattern.reach, allowed)
             mixed = self._mix(q, k, v, None if causal else allowed, causal)
         mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)
-        out = self.outward(mixed if rows is None else mixed[rows])
+        out: Tensor = self.outward(mixed if rows is None else mixed[rows])
         return out
 
     def _split(self, x: Tensor) -> Tensor:
@@ -139,10 +139,9 @@ class Layer(nn.Module):
         first, second = self.norms
         if self.prenorm:
             x = x + self.dropout(self.attention(first(x), ptr, pattern))
-            out: Tensor = x + self.dropout(self.perceptron(second(x)))
-            return out
+            return torch.add(x, self.dropout(self.perceptron(second(x))))
         x = first(x + self.dropout(self.attention(x, ptr, pattern)))
-        out = second(x + self.dropout(self.perceptron(x)))
+        out: Tensor = second(x + self.dropout(self.perceptron(x)))
         return out
 
 

@@ -1,10 +1,10 @@
 """BERT: 15% of a text's pieces are to be told from the others, most of them hidden, some wrong, some as they are.
 
-Paper    J. Devlin, M.-W. Chang, K. Lee, K. Toutanova. BERT: pre-training of deep bidirectional transformers for language
-         understanding. NAACL 2019. Section 3.1 and appendix A.
-Keeps    15% scored; of these 80% get a learned token, 10% a random piece, 10% stay; a transformer over all places, layer
-         normalisation after each branch, learned positions; a dense layer and the product with the embedding, over the
-         whole vocabulary.
+Paper    J. Devlin, M.-W. Chang, K. Lee, K. Toutanova. BERT: pre-training of deep bidirectional transformers for
+         language understanding. NAACL 2019. Section 3.1 and appendix A.
+Keeps    15% scored; of these 80% get a learned token, 10% a random piece, 10% stay; a transformer over all places,
+         layer normalisation after each branch, learned positions; a dense layer and the product with the embedding,
+         over the whole vocabulary.
 Differs  masked pieces alone, no next sentence; byte-pair pieces of the training text, where the paper has WordPiece;
          shares are exact in each window (floor or ceiling), where the paper tosses a coin for each piece; positions
          start at sines.

@@ -2,8 +2,8 @@
 
 Paper    R. Bachmann, D. Mizrahi, A. Atanov, A. Zamir. MultiMAE: multi-modal multi-task masked autoencoders. ECCV 2022.
          Section 3.
-Keeps    one encoder over the visible patches of all maps, each with a projection of its own and a vector for its type; a
-         constant number of visible patches (98 of 588, a sixth), shared out among the maps by a Dirichlet draw; a
+Keeps    one encoder over the visible patches of all maps, each with a projection of its own and a vector for its type;
+         a constant number of visible patches (98 of 588, a sixth), shared out among the maps by a Dirichlet draw; a
          decoder for each map that first reads the latents of all; a loss for each.
 Differs  the maps are digits, how steep they are, and where they are dark (made from the image, as the paper's depth and
          segments are made by other networks). The last one has two values and a squared error, where the paper's

@@ -175,7 +175,9 @@ def edge_tokens(relation: Relation, ptr: Tensor, item_id: Tensor, undirected: bo
     keys, of = torch.unique(first[between] * nodes + second[between], return_inverse=True)
     token = torch.full_like(source, -1)
     token[between] = of
-    attributes = relation.attributes if relation.attributes is not None else torch.zeros(len(source), 0, device=source.device)
+    attributes = relation.attributes
+    if attributes is None:
+        attributes = torch.zeros(len(source), 0, device=source.device)
     values = attributes.new_empty(len(keys), attributes.shape[1])
     values[of] = attributes[between]  # both directions have the same
     ends = torch.stack([keys // nodes, keys % nodes]) if nodes else keys.new_zeros(2, 0)

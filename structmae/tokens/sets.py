@@ -164,7 +164,8 @@ class TokenSet:
     def to(self, device: torch.device) -> "TokenSet":
         if self.values.device == device:
             return self
-        tensors = ("values", "ptr", "item_id", "valid", "ends", "observed", "position", "set_id", "ids", "kind", "structure")
+        optional = ("valid", "ends", "observed", "position", "set_id", "ids", "kind", "structure")
+        tensors = ("values", "ptr", "item_id", *optional)
         parts = {name: getattr(self, name) for name in tensors}
         moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
         return replace(

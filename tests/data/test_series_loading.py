@@ -254,7 +254,7 @@ def test_a_table_that_may_be_a_graph_is_asked_about(tmp_path: Path) -> None:
         ("karate", {"channels": "a"}, "channels= is for series"),
         ("lorenz96", {"undirected": False}, "undirected= is for graphs, and this is a series"),
         ("lorenz96", {"nodes": "nodes.csv"}, "nodes= is for graphs"),
-        ("karate", {"kind": "series"}, "'karate' is a graph set, no series"),
+        ("karate", {"kind": "series"}, "'karate' is a set of graph data, no series"),
         ("lorenz96", {"kind": "graph"}, "'lorenz96' is a series, no graph"),
         ("etth2", {}, "unknown data set 'etth2'. Did you mean etth1"),
         ("lorenz96", {"channels": "x0,y0"}, "no channel 'y0'; there are 'x0', 'x1'"),
