@@ -63,7 +63,7 @@ class GraphTransformer(nn.Module):
         relation: Relation,
         ptr: Int[Tensor, "items_1"],
     ) -> Float[Tensor, "nodes width"]:
-        degree, returns, vectors = structure.split([1, self.walks, self.laplacian], 1)
+        degree, returns, vectors = torch.split(structure, [1, self.walks, self.laplacian], 1)
         x: Tensor = self.norm(self.features(h))
         if self.degrees is not None:
             x = x + self.degrees[degree[:, 0].long().clamp_max(DEGREES - 1)]
@@ -183,12 +183,12 @@ def _vectors_sparse(smooth: Any, laplacian: int) -> Floats:
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
     size = smooth.shape[0]
-    if 0 < laplacian < size // 4:
+    if 0 < laplacian < size // 8:
         start = np.random.default_rng(0).standard_normal(size)
         try:
-            values, vectors = eigsh(smooth, laplacian + 1, which="LA", v0=start, ncv=min(size, 4 * laplacian + 32))
-            vectors = vectors[:, np.argsort(-values)[1:]]
-            return np.asarray(vectors * np.sqrt(size))
+            values, vectors = eigsh(smooth, laplacian + 1, which="LA", v0=start, ncv=4 * (laplacian + 8))
+            found: Floats = vectors[:, np.argsort(-values)[1:]] * np.sqrt(size)
+            return found
         except ArpackNoConvergence:  # eigenvalues too close together
             pass
     return _vectors(smooth.toarray()[None], laplacian)[0]

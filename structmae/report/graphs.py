@@ -241,6 +241,6 @@ def _panel(ax: Any, label: str) -> None:
 
 def _title(ax: Any, text: str) -> None:
     """Above the names of the panels. It is wider than a panel, which the layout should not heed."""
-    ax.set_title("\n" * (text.count("\n") + 1) + ax.get_title(), fontsize=9, color="#666666", pad=3)
+    ax.set_title("\n" * (text.count("\n") + 1) + ax.get_title(), fontsize=9, linespacing=1.45, color="#666666", pad=3)
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
     ax.annotate(text, (0, 1), (0, 15), fontsize=10, parse_math=False, **place).set_in_layout(False)

@@ -206,7 +206,7 @@ def test_attention_over_edges_is_dense_attention_where_there_are_edges(seed, nod
 
 @pytest.mark.parametrize("prenorm", [False, True])
 @pytest.mark.parametrize("kind", ["full", "causal", "window"])
-@few
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), items=st.integers(1, 4))
 def test_packed_items_are_each_as_it_is_alone_by_any_pattern(prenorm, kind, seed, items):
     model = transformer(seed, prenorm=prenorm)
