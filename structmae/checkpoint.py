@@ -6,6 +6,7 @@
                         once the run has its result
     model.safetensors   the weights, once trained
     result.json         what `pretrain --json` prints
+    picture.png         input, what was hidden, and how it was rebuilt (with matplotlib)
 
 Each file but metrics.jsonl is written beside its place and moved there, so none is ever half-written.
 """

@@ -52,6 +52,8 @@ def finetune(
     base = run if isinstance(run, Run) else load(run)
     if isinstance(base, TunedRun):
         raise UsageError(f"{base.folder or 'this run'} is fine-tuned already: give the pre-trained run it was made of")
+    if not any(task in registry.names("finetune") for task in TASKS.get(base.recipe.modality, ())):
+        raise UsageError(f"{base.recipe.name} reads {base.recipe.modality} data: fine-tuning is for graphs and series")
     recipe = _settle(base.recipe, dict(settings or {}), seed)
     found = base.data(data)
     name = task or base.modality.tasks(found)[0]

@@ -42,7 +42,7 @@ def forecast(run: "Run", data: Any = None, horizon: int | None = None, *, note: 
         StructmaeError: too few rows to fit a head, data that can't be read.
     """
     if run.recipe.modality != "series":
-        raise UsageError(f"forecast: {run.recipe.name} reads graphs, which have no rows to come: give a run of series")
+        raise UsageError(f"forecast: {run.recipe.name} reads {run.recipe.modality} data: give a run of series")
     if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
         raise UsageError(f"horizon={horizon}: must be 1 or more; give how many rows ahead")
     notes: list[str] = []

@@ -161,8 +161,8 @@ class Run:
     def plot_reconstruction(
         self, data: Any = None, *, start: int | None = None, channel: int | str = 0, ax: Any = None
     ) -> Any:
-        """A picture of one window of series, of what is hidden in it and how it is rebuilt: see
-        `structmae.report.plot_reconstruction`."""
+        """A picture of the input, of what is hidden in it and of how it is rebuilt: of series one window, of others some
+        items. See `structmae.report.plot_reconstruction`."""
         from structmae.report import plot_reconstruction
 
         return plot_reconstruction(self, data, start=start, channel=channel, ax=ax)
@@ -173,7 +173,7 @@ class Run:
         path = Path(folder)
         if path.exists():
             raise StructmaeError(f"{path} exists: choose another folder")
-        self.result = {**self.result, "out": str(path)}
+        self.result = {**self.result, "out": str(path), "picture": None}
         claim(path, self._write)
         self.folder = path
         return path

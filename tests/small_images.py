@@ -59,18 +59,22 @@ def documents(count=20, words=60, seed=0):
     return found
 
 
-def ready(name, data=None, **changes):
-    """Model, source and recipe. Of no data but some images or text of its own."""
+def read(name, data=None, **changes):
+    """Source and recipe. Of no data but some images or text of its own."""
     settings = {"size": "tiny", **_ENCODER, **_TRAIN, **SMALL[name], **changes}
     if name == "bert":
         texts = load_texts(documents()) if data is None else data
         recipe = resolve(name, settings, level=texts.level)
-        tokenizer = TextTokenizer.fit(texts, recipe)
-        return build(recipe, tokenizer), TextSource(texts, tokenizer), recipe
+        return TextSource(texts, TextTokenizer.fit(texts, recipe)), recipe
     found = images(maps=MAPS if name == "multimae" else (("image", 1),)) if data is None else data
     recipe = resolve(name, settings, level=found.level)
-    fitted = ImageTokenizer.fit(found, recipe)
-    return build(recipe, fitted), ImageSource(found, fitted), recipe
+    return ImageSource(found, ImageTokenizer.fit(found, recipe)), recipe
+
+
+def ready(name, data=None, **changes):
+    """Model, source and recipe."""
+    source, recipe = read(name, data, **changes)
+    return build(recipe, source.tokenizer), source, recipe
 
 
 def drawn(name, data=None, *, items=8, visit=0, **changes):

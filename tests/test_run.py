@@ -24,10 +24,10 @@ def test_a_loaded_run_gives_what_the_saved_one_gave(run):
 
 def test_the_folder_holds_what_is_promised(run):
     assert {file.name for file in run.folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "model.safetensors", "result.json",
+        "config.json", "metrics.jsonl", "model.safetensors", "picture.png", "result.json",
     }  # fmt: skip
     config = json.loads((run.folder / "config.json").read_text())
-    assert config["schema"] == 3
+    assert config["schema"] == 4
     assert config["recipe"]["mask"]["ratio"] == 0.5
     assert config["data"]["fingerprint"] == structmae.load_data("karate").fingerprint()
     assert config["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -132,8 +132,8 @@ def test_html_shows_the_facts(run):
     [
         ("config.json", "{", "not JSON"),
         ("config.json", '{"schema": 99}', "schema 99"),
-        ("config.json", '{"schema": 2}', "this version reads 3"),
-        ("config.json", '{"schema": 3}', "damaged"),
+        ("config.json", '{"schema": 2}', "this version reads 4"),
+        ("config.json", '{"schema": 4}', "damaged"),
         ("model.safetensors", "xx", "cannot be read"),
         ("model.safetensors", None, "has not finished"),
     ],

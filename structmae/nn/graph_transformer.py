@@ -105,7 +105,7 @@ def places(relation: Relation, walks: int, laplacian: int) -> NDArray[np.float32
     step, smooth = (_scaled(matrix[order][:, order]) for matrix in (edges, edges.maximum(edges.T)))
     one_way = smooth.nnz > step.nnz
     begin = 0
-    for size, many in zip(*np.unique(sizes, return_counts=True), strict=True):
+    for size, many in zip(*(part.tolist() for part in np.unique(sizes, return_counts=True)), strict=True):
         at_once = max(1, BLOCK // size**2) if size <= DENSE else 1
         for left in range(many, 0, -at_once):
             count = min(left, at_once)

@@ -6,7 +6,7 @@ Keeps    an online encoder on visible patches, hidden in groups of 2 x 2; a pixe
          second view, whole and moved by a few pixels, through an encoder that is a moving average and gets no gradient;
          InfoNCE of the two, beside the pixels' squared error.
 Differs  65% hidden, as this toolkit's design has it, where the paper hides 75%. Adam for AdamW. Batches of the tiny
-         size hold 64 images, so 63 others to be told from, where the paper has thousands.
+         size hold 128 images, so 127 others to be told from, where the paper has thousands.
 Tiny     as mae, but a token is a pixel, so that a group of 2 x 2 is what a patch is there; shifted by one pixel.
 Command  structmae pretrain --data digits-images --recipe cmae
 Score    `python benchmarks/run.py systems --only cmae`; see benchmarks/README.md

@@ -5,7 +5,7 @@ Paper    K. He, X. Chen, S. Xie, Y. Li, P. Dollar, R. Girshick. Masked autoencod
 Keeps    75% of the patches dropped, a ViT over the visible ones, fixed 2-D sines, mask tokens for a decoder over all
          places, squared error on hidden patches, each normalised by its own mean and deviation (size published).
 Differs  no class token: vectors are means over patches. Adam, where the paper has AdamW with beta 0.95.
-Tiny     images as small as digits: patches of 2 x 2, an encoder of 3 x 64 and a decoder of 1 x 64; pixels are not
+Tiny     images as small as digits: patches of 2 x 2, an encoder of 6 x 64 and a decoder of 1 x 64; pixels are not
          normalised by patch, for four of them have little deviation of their own.
 Command  structmae pretrain --data digits-images --recipe mae
 Score    `python benchmarks/run.py systems --only mae`; see benchmarks/README.md

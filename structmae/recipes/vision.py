@@ -5,12 +5,12 @@ from typing import Any
 
 TINY: Mapping[str, Any] = {
     "tokens.patch": 4,
-    "encoder.layers": 3,
+    "encoder.layers": 6,
     "encoder.hidden": 64,
     "encoder.heads": 4,
     "encoder.feed_forward": 256,
-    "train.epochs": 150,
-    "train.batch_size": 64,
+    "train.epochs": 250,
+    "train.batch_size": 128,
     "train.lr": 2e-3,
     "train.warmup": 5,
 }

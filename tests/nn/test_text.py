@@ -15,7 +15,10 @@ def some(pool="none", **changes):
 def test_text_gives_what_the_source_gives(pool):
     """A row a piece, or one a text; together or each alone."""
     encoder, source, _ = some(pool)
-    documents_ = [encoder.tokenizer.decode(source.flat[a : a + n].tolist()) for a, n in zip(source.starts, source.lengths, strict=True)]
+    documents_ = [
+        encoder.tokenizer.decode(source.flat[a : a + n].tolist())
+        for a, n in zip(source.starts, source.lengths, strict=True)
+    ]
     texts = documents_[:3] + documents_[-1:]
     ids = [encoder.tokenizer.encode(text) for text in texts]
     with torch.no_grad():

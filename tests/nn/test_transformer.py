@@ -128,9 +128,7 @@ def test_dropout_is_of_training_only():
 
 def dense(attention, x, allowed):
     """One item's attention with a mask (to, from), by torch's own function."""
-    q, k, v = (
-        part.view(len(x), HEADS, WIDTH // HEADS).transpose(0, 1) for part in attention.inward(x).split(WIDTH, 1)
-    )
+    q, k, v = (part.view(len(x), HEADS, WIDTH // HEADS).transpose(0, 1) for part in attention.inward(x).split(WIDTH, 1))
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     return attention.outward(mixed.transpose(0, 1).flatten(1))
 
