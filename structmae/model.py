@@ -1,7 +1,8 @@
 """The masked autoencoder: tokens -> plan -> encode -> decode -> loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -136,18 +137,17 @@ class MaskedAutoencoder(Trainable):
 
     def forward(self, batch: Batch) -> Losses:
         encoded = self.encode(batch.tokens, batch.plans)
-        views = {name: self._view(name, view) for name, view in batch.views.items()}
-        terms: dict[str, Tensor] = {}
+        views = _Seen(lambda name: self._view(name, batch.views[name]))
         total: Tensor | None = None
         main = batch.plans[next(iter(batch.tokens))]  # the first set is the one with latents
-        for name, head in self.heads.items():
-            terms |= _named(name, head(encoded, batch, views, main))
-        for name, term in self.terms.items():
-            terms |= _named(name, term(self.encoder, encoded, views))
+        found: dict[str, Tensor | None] = {}
+        found |= {name: head(encoded, batch, views, main) for name, head in self.heads.items()}
+        found |= {name: term(self.encoder, encoded, views) for name, term in self.terms.items()}
+        terms = {name: loss for name, loss in found.items() if loss is not None}
         for name, loss in terms.items():
             total = loss * self.weights[name] + (0 if total is None else total)
-        facts = [term.facts() for term in self.terms.values() if isinstance(term, Term)]
-        return Losses(total, terms, {name: value for found in facts for name, value in found.items()})
+        facts = [term.facts().items() for term in self.terms.values() if isinstance(term, Term)]
+        return Losses(total, terms, dict(chain(*facts)))
 
     def encode(self, tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan] | None = None) -> Encoded:
         """What the encoder makes of tokens, with the learned tokens in their places."""
@@ -194,6 +194,18 @@ class MaskedAutoencoder(Trainable):
         return rebuilt
 
 
+class _Seen(dict[str, Encoded]):
+    """Views by name, each encoded when it is first asked for: a term that is not on yet costs nothing."""
+
+    def __init__(self, made: Callable[[str], Encoded]):
+        super().__init__()
+        self._made = made
+
+    def __missing__(self, name: str) -> Encoded:
+        self[name] = self._made(name)
+        return self[name]
+
+
 def _head(name: str, options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Head:
     target = build_target(options, encoder)
     if options.loss == "sce" and target.width == 1:
@@ -206,7 +218,3 @@ def _head(name: str, options: HeadOptions, recipe: Recipe, encoder: Encoder) -> 
         raise UsageError(f"heads.{name}.kind={options.kind}: the data has {', '.join(kinds) or 'one type of tokens'}")
     kind = None if options.kind == "all" else kinds.index(options.kind)
     return Head(name, options, build_decoder(options, recipe, encoder, target.width), target, kind)
-
-
-def _named(name: str, loss: Tensor | None) -> dict[str, Tensor]:
-    return {} if loss is None else {name: loss}

@@ -81,7 +81,8 @@ class Run:
         if beside is not None:
             beside.mkdir(exist_ok=True)
         checkpoint = None if beside is None else Checkpoint(beside)
-        fit(model.to(self.device), self.source(self.data()), recipe, device=self.device, checkpoint=checkpoint)
+        source, shown = self.source(self.data()), progress is not None
+        fit(model.to(self.device), source, recipe, device=self.device, checkpoint=checkpoint, progress=shown)
         if weights is not None and checkpoint is not None:
             save_weights(weights, model)
             checkpoint.state.unlink(missing_ok=True)
@@ -161,8 +162,8 @@ class Run:
     def plot_reconstruction(
         self, data: Any = None, *, start: int | None = None, channel: int | str = 0, ax: Any = None
     ) -> Any:
-        """A picture of the input, of what is hidden in it and of how it is rebuilt: of series one window, of others some
-        items. See `structmae.report.plot_reconstruction`."""
+        """A picture of the input, of what is hidden in it and of how it is rebuilt: of series one window, of others
+        some items. See `structmae.report.plot_reconstruction`."""
         from structmae.report import plot_reconstruction
 
         return plot_reconstruction(self, data, start=start, channel=channel, ax=ax)

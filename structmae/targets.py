@@ -108,9 +108,9 @@ class Degree(Target):
     none are hidden, how many there are."""
 
     def forward(self, encoded: Encoded, views: Mapping[str, Encoded], rows: Tensor) -> Found:
-        degree = encoded.tokens["node"].relations["edges"].indptr.diff() - 1  # less the self-loop
-        seen = encoded.seen["node"].relations["edges"].indptr.diff() - 1
-        wanted = degree if encoded.seen["node"] is encoded.tokens["node"] else degree - seen
+        every, seen = (part["node"].relations["edges"] for part in (encoded.tokens, encoded.seen))
+        lost = every.indptr.diff() - seen.indptr.diff()
+        wanted = lost if len(seen.source) < len(every.source) else every.indptr.diff() - 1  # less the self-loop
         return wanted[rows, None].float(), None
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmae.objectives import average, huber, l1, mse, scaled_cosine
+from structmae.objectives import average, cross_entropy, edge_bce, huber, l1, mse, scaled_cosine
 
 
 @given(st.integers(0, 2**31), st.floats(1, 4))
@@ -69,3 +69,27 @@ def test_a_loss_of_whole_tokens_counts_those_of_which_something_was_observed():
     found = average(scaled_cosine, p, t, 2.0, observed)
     p[1, 1] = t[1, 1] = 0.0
     assert torch.equal(found, scaled_cosine(p[:2], t[:2], 2.0).sum() / 2)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1.0, 100.0]))
+def test_cross_entropy_is_its_formula(seed, size):
+    """Large logits do no harm."""
+    rng = np.random.default_rng(seed)
+    logits, ids = size * rng.normal(size=(4, 6)), rng.integers(0, 6, 4)
+    shifted = logits - logits.max(1, keepdims=True)
+    expected = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(4), ids]
+    found = cross_entropy(torch.tensor(logits), torch.tensor(ids), 1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    average_found = average(cross_entropy, torch.tensor(logits), torch.tensor(ids), 2.0)
+    assert float(average_found) == pytest.approx(expected.mean())
+
+
+@given(st.integers(0, 2**31))
+def test_binary_cross_entropy_is_its_formula(seed):
+    rng = np.random.default_rng(seed)
+    logits, there = 3 * rng.normal(size=(5, 1)), rng.integers(0, 2, (5, 1)).astype(float)
+    share = 1 / (1 + np.exp(-logits))
+    expected = -(there * np.log(share) + (1 - there) * np.log(1 - share))
+    np.testing.assert_allclose(edge_bce(torch.tensor(logits), torch.tensor(there), 1.0), expected, rtol=1e-9)
+    far = edge_bce(torch.tensor([[1000.0], [-1000.0]]), torch.tensor([[0.0], [0.0]]), 1.0)
+    assert far.tolist() == [[1000.0], [0.0]]

@@ -92,9 +92,8 @@ CASES = [
     ("bert", {"mask.strategy": "walk"}, "pieces of text stand in a row"),
     ("bert", {"tokens.normalize": "standard"}, "pieces of text have no values"),
 ]
-CASES += [
-    (replace(resolve("mae", {"terms.clustering.weight": 0.1}), views={"second": ViewOptions()}), {}, "lacks: add [views.whole]")
-]  # fmt: skip
+_BARE = replace(resolve("mae", {"terms.clustering.weight": 0.1}), views={"second": ViewOptions()})
+CASES += [(_BARE, {}, "lacks: add [views.whole]")]
 
 
 def refused(recipe, settings, words):

@@ -166,26 +166,20 @@ def test_latents_of_a_view_are_a_target_without_gradient(view):
     torch.testing.assert_close(head(encoded, batch, views, batch.plans["patch"]), expected)
 
 
-def graph(karate, **changes):
-    settings = {
-        "encoder.hidden": 8,
-        "encoder.heads": 2,
-        "heads.features.target": "degree",
-        "heads.features.loss": "mse",
-    }
-    recipe = resolve("graphmae", {**settings, **changes}, level="node")
+@pytest.mark.parametrize("name", ["graphmae", "gmae"])
+def test_where_no_edges_are_hidden_a_degree_is_that_of_the_graph(karate, name):
+    """Whatever else of its structure an encoder makes anew."""
+    changes = {"heads.features.target": "degree", "heads.features.loss": "mse", "encoder.layers": 1}
+    recipe = resolve(name, {"encoder.hidden": 8, "encoder.heads": 2, **changes}, level="graph")
     tokenizer = NodeTokenizer.fit(karate, recipe)
-    return build(recipe, tokenizer), GraphSource(karate, tokenizer), recipe
-
-
-def test_where_no_edges_are_hidden_a_degree_is_that_of_the_graph(karate):
-    model, source, recipe = graph(karate)
+    model, source = build(recipe, tokenizer).eval(), GraphSource(karate, tokenizer)
     batch = batch_of(source, recipe, torch.arange(1))
     head, every = model.heads["features"], torch.arange(34)
-    target, observed = head.target(model.encode(batch.tokens, batch.plans), {}, every)
+    encoded = model.encode(batch.tokens, batch.plans)
+    target, observed = head.target(encoded, {}, every)
     assert torch.equal(target[:, 0], torch.bincount(karate.edge_index[1], minlength=34).float())
     assert observed is None
-    assert head.decoder(model.encode(batch.tokens), every, None).shape == (34, 1)
+    assert head.decoder(encoded, every, None).shape == (34, 1)
 
 
 def test_a_head_of_all_tokens_asks_about_those_that_are_there():

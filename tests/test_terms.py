@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 from small_images import SMALL, batch_of, drawn, ready
 from small_series import parts as series_parts
-from sklearn.cluster import KMeans
 from torch import nn
 
 from structmae import registry, resolve, terms, train

@@ -10,15 +10,7 @@ Differs  counts are exact for each graph of a batch (the paper's code draws over
 Command  structmae pretrain --data cora
 """
 
-from structmae.recipe import (
-    EncoderOptions,
-    HeadOptions,
-    MaskOptions,
-    Override,
-    ProbeOptions,
-    Recipe,
-    TrainOptions,
-)
+from structmae.recipe import EncoderOptions, HeadOptions, MaskOptions, Override, ProbeOptions, Recipe, TrainOptions
 
 _GIN = {
     "encoder.layer": "gin",
@@ -76,32 +68,12 @@ RECIPE = Recipe(
         ),
         _published("citeseer", epochs=300, weight_decay=2e-5, heads=2, random=0.1, gamma=1.0, probe_weight_decay=0.01),
         _published("pubmed", epochs=1000, weight_decay=1e-5, hidden=1024, ratio=0.75, random=0.0, gamma=3.0),
-        _published(
-            "mutag",
-            layers=5,
-            hidden=32,
-            lr=5e-4,
-            epochs=20,
-            ratio=0.75,
-            random=0.1,
-            gamma=2.0,
-            pool="sum",
-            batch_size=64,
-        ),
+        _published("mutag", layers=5, hidden=32, lr=5e-4, epochs=20, ratio=0.75, random=0.1,
+                   gamma=2.0, pool="sum", batch_size=64),
         _published("imdb-binary", layers=2, hidden=512, epochs=60),
         _published("imdb-multi", layers=3, hidden=512, epochs=50),
         _published("proteins", layers=3, hidden=512, epochs=100, pool="max"),
-        _published(
-            "nci1",
-            layers=2,
-            hidden=512,
-            lr=1e-3,
-            epochs=300,
-            ratio=0.25,
-            random=0.1,
-            gamma=2.0,
-            batch_size=16,
-            schedule="cosine",
-        ),
+        _published("nci1", layers=2, hidden=512, lr=1e-3, epochs=300, ratio=0.25, random=0.1,
+                   gamma=2.0, batch_size=16, schedule="cosine"),
     ),
-)
+)  # fmt: skip

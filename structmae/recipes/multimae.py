@@ -8,7 +8,7 @@ Keeps    one encoder over the visible patches of all maps, each with a projectio
 Differs  the maps are digits, how steep they are, and where they are dark (made from the image, as the paper's depth and
          segments are made by other networks). The last one has two values and a squared error, where the paper's
          segments have a cross-entropy. No global token.
-Tiny     patches of 2 x 2, an encoder of 6 x 64, decoders of 1 x 64.
+Tiny     patches of 2 x 2, an encoder of 3 x 64, decoders of 1 x 64.
 Command  structmae pretrain --data digits-maps --recipe multimae
 Score    `python benchmarks/run.py systems --only multimae`; see benchmarks/README.md
 """
@@ -34,6 +34,8 @@ RECIPE = Recipe(
     sizes={
         "tiny": {
             **TINY,
+            "encoder.layers": 3,
+            "train.epochs": 100,
             **{f"heads.{name}.{key}": value for name in _MAPS
                for key, value in {"layers": 1, "hidden": 64, "heads": 4}.items()},
         }

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from structmae import resolve
@@ -25,13 +25,12 @@ BASE = {
 
 
 def tokenizer(width=4, **changes):
-    return NodeTokenizer(
-        categories={}, columns=width, normalize="none", undirected=True, edge_width=0, **changes
-    )  # fmt: skip
+    options = {"categories": {}, "columns": width, "normalize": "none", "undirected": True, "edge_width": 0}
+    return NodeTokenizer(**{**options, **changes})
 
 
-def encoder_of(**settings):
-    recipe = resolve("graphmae", {**BASE, **settings})
+def encoder_of(**changes):
+    recipe = resolve("graphmae", {**BASE, **changes})
     made = build(recipe, tokenizer()).encoder.eval()
     for weight in made.body.parameters():  # no part that starts near zero, or alike, goes unseen
         torch.nn.init.normal_(weight, std=0.5)
@@ -44,9 +43,7 @@ def graph(seed, nodes=9, edges=14, width=4):
 
 
 def relation_of(edges, nodes, undirected=True):
-    made = tokenizer()
-    made.undirected = undirected
-    return made.relation(edges, nodes)
+    return tokenizer(undirected=undirected).relation(edges, nodes)
 
 
 def matrix(relation):
@@ -133,6 +130,7 @@ def test_places_are_found_once_for_a_relation(monkeypatch):
 
 
 @pytest.mark.parametrize("attention", ["full", "adjacency"])
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_permuting_nodes_permutes_embeddings(attention, seed):
     """Wherever eigenvectors are settled up to their sign."""
@@ -148,14 +146,15 @@ def test_permuting_nodes_permutes_embeddings(attention, seed):
         torch.testing.assert_close(encoder(x[order], place[edges])[place], encoder(x, edges), rtol=1e-3, atol=1e-3)
 
 
-@given(seed=st.integers(0, 10**6), signs=st.lists(st.sampled_from([-1.0, 1.0]), min_size=18, max_size=18))
-def test_the_sign_of_eigenvectors_changes_no_bit(seed, signs):
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6))
+def test_the_sign_of_eigenvectors_changes_no_bit(seed):
     encoder = encoder_of()
     x, edges = graph(seed, edges=24)
     relation, ptr = relation_of(edges, 9), torch.tensor([0, 9])
     structure = encoder.body.structure(relation, ptr)
     flipped, doubled = structure.clone(), structure.clone()
-    flipped[:, 5:] *= torch.tensor(signs).view(9, 2)
+    flipped[:, 5:] *= torch.randn(9, 2, generator=torch.Generator().manual_seed(seed + 1)).sign()
     doubled[:, 5:] *= 2
     with torch.no_grad():
         outs = [encoder.body(x, places, relation, ptr) for places in (structure, flipped, doubled)]
@@ -221,8 +220,8 @@ def test_attention_over_edges_is_dense_attention_with_a_mask(monkeypatch):
     assert not torch.allclose(sparse, encoder_of()(x, edges), atol=1e-2)  # of full attention it is another
 
 
-def hiding(graphs, **settings):
-    recipe = resolve("graphmae", {**BASE, "heads.features.remask": "none", **settings}, level=graphs.level)
+def hiding(graphs, recipe="graphmae", **changes):
+    recipe = resolve(recipe, {**BASE, **changes}, level=graphs.level)
     made = NodeTokenizer.fit(graphs, recipe)
     return recipe, build(recipe, made).eval(), GraphSource(graphs, made)
 
@@ -232,8 +231,9 @@ def hiding(graphs, **settings):
 @pytest.mark.parametrize("data", ["karate", "molecules"])
 def test_hidden_features_cannot_reach_the_encoder(data, act, attention, request):
     graphs = request.getfixturevalue(data)
-    random = {"mask.random": 0.2} if act == "token" else {}
-    recipe, model, source = hiding(graphs, **{"mask.act": act, "encoder.attention": attention, **random})
+    changes = {"mask.act": act, "mask.random": 0.2 if act == "token" else 0.0, "mask.random_from": "visible"}
+    changes |= {"encoder.attention": attention, "heads.features.remask": "none"}
+    recipe, model, source = hiding(graphs, **changes)
     tokens = source.batch(torch.arange(source.num_items))
     plans = Planner.of(recipe).draw(tokens, visit=3, step=0)
     hidden, visible = plans["node"].hidden, plans["node"].visible
@@ -253,8 +253,7 @@ def test_hidden_features_cannot_reach_the_encoder(data, act, attention, request)
 
 def test_hidden_edges_reach_neither_layers_nor_places(karate):
     """The latents are those of the graph without them."""
-    settings = {"mask.of": "edge", "mask.act": "drop", "encoder.attention": "adjacency"}
-    recipe, model, source = hiding(karate, **settings)
+    recipe, model, source = hiding(karate, "maskgae_edge", **{"encoder.attention": "adjacency"})
     tokens = source.everything()
     plans = Planner.of(recipe).draw(tokens, visit=0, step=0)
     stays = torch.ones(len(tokens["edge"]), dtype=torch.bool)
