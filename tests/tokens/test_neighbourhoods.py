@@ -106,7 +106,7 @@ def check_same(first, second):
 @given(order=st.permutations(range(9)), size=st.integers(1, 9))
 def test_a_neighbourhood_is_the_same_in_any_batch(tokens, order, size):
     edges = random_edges(7, 9, 20)
-    whole, around = cutting(9, edges, hops=2, most=5, width=2, edge_tokens=tokens)
+    _, around = cutting(9, edges, hops=2, most=5, width=2, edge_tokens=tokens)
     batch = around.cut(torch.tensor(order[:size]))
     for place, node in enumerate(order[:size]):
         alone = around.cut(torch.tensor([node]))
