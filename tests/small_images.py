@@ -21,8 +21,8 @@ _WORDS = ("red", "tin", "oak", "sea", "fog", "hen", "jam", "key", "the", "and")
 SMALL = {
     "mae": {**_PATCHES, "heads.pixels.hidden": 8, "heads.pixels.heads": 2},
     "cmae": {
-        "tokens.patch": 1, "heads.pixels.hidden": 8, "heads.pixels.heads": 2, "terms.infonce.hidden": 8,
-        "views.teacher.momentum": 0.75,
+        "tokens.patch": 1, "mask.group": "cell", "heads.pixels.hidden": 8, "heads.pixels.heads": 2,
+        "terms.infonce.hidden": 8, "views.teacher.momentum": 0.75,
     },
     "multimae": {
         **_PATCHES,

@@ -129,7 +129,7 @@ def test_codes_are_learnt_to_be_told(recipe):
     else:
         codes = {key.replace("pixels", "segments"): value for key, value in CODES.items()}
         series = load_series(values())
-        settled, model, source = parts("patchtst", series, **codes, **{"train.epochs": 12, "train.lr": 1e-2})
+        settled, model, source = parts("patchtst", series, **codes, **{"train.epochs": 30, "train.lr": 1e-2})
     position = fit(model, source, settled, device=CPU, progress=False)
     assert position.loss_last < 0.9 * position.loss_first
     name = next(iter(model.heads))

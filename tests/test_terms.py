@@ -128,7 +128,7 @@ def test_infonce_is_its_formula():
     alike = (a.numpy() @ b.numpy().T) / 0.25
     expected = np.mean([-math.log(math.exp(alike[i, i]) / np.exp(alike[i]).sum()) for i in range(5)])
     assert float(term(stub(), units(x), {"second": units(y)})) == pytest.approx(expected)
-    assert float(term(stub(), units(x), {"second": units(100 * x)})) < 0.1
+    assert float(term(stub(), units(x), {"second": units(100 * x)})) < 0.5 * expected
     assert term(stub(), units(x[:1]), {"second": units(y[:1])}) is None
 
 
@@ -222,7 +222,7 @@ def test_clustering_draws_to_sharper_assignments():
     sharp = soft**2 / share
     sharp /= sharp.sum(1, keepdims=True)
     expected = (sharp * np.log(sharp / soft)).sum(1).mean()
-    assert float(found) == pytest.approx(expected, rel=1e-3)
+    assert found.item() == pytest.approx(expected, rel=1e-3)
     assert float(term.share.sum()) == pytest.approx(1)
     assert term.facts() == {"smallest_cluster": pytest.approx(share.min())}
     found.backward()

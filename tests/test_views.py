@@ -93,25 +93,45 @@ def test_the_view_of_an_item_is_the_same_in_any_batch(name):
         assert any(view.plans[part_name].hidden[: len(hidden)].tolist() != hidden for view in later)
 
 
+CLUSTERS = {"terms.clustering.weight": 0.1, "terms.clustering.clusters": 3, "terms.clustering.start": 0.0}
+
+
 @pytest.mark.parametrize(
-    ("changes", "reads"),
+    ("changes", "views", "reads"),
     [
-        ({}, 1),
-        ({"terms.uniformity.weight": 0.1}, 1),
-        ({"terms.infonce.weight": 0.1}, 2),
-        ({"terms.clustering.weight": 0.1}, 2),
-        ({"terms.infonce.weight": 0.1, "terms.clustering.weight": 0.1}, 3),
+        ({}, [], 1),
+        ({"terms.uniformity.weight": 0.1}, [], 1),
+        (SECOND, ["second"], 2),
+        (CLUSTERS, ["whole"], 2),
+        ({**SECOND, **CLUSTERS}, ["second", "whole"], 3),
+        ({**SECOND, **CLUSTERS, "terms.infonce.view": "whole"}, ["whole"], 2),
     ],
 )
-def test_views_that_nothing_reads_are_not_made(monkeypatch, changes, reads):
-    model, _, batch = drawn("mae", **changes)
+def test_views_that_nothing_reads_are_not_made(monkeypatch, changes, views, reads):
+    """And one that several read is read once."""
+    model, source, recipe = ready("mae", **changes)
+    model.begin(0, source)
+    batch = batch_of(source, recipe, torch.arange(8))
+    assert list(batch.views) == views
     calls = []
     real = Encoder.read
     monkeypatch.setattr(Encoder, "read", lambda self, *args: calls.append(self) or real(self, *args))
     model(batch)
     assert len(calls) == reads
-    assert len(batch.views) == reads - 1
     assert not model.shadows
+
+
+def test_a_view_is_not_read_before_its_term_begins(monkeypatch):
+    model, source, recipe = ready("mae", **{**CLUSTERS, "terms.clustering.start": 0.5, "train.epochs": 4})
+    batch = batch_of(source, recipe, torch.arange(8))
+    calls, real = [], Encoder.read
+    for epoch, reads in ((0, 1), (1, 1), (2, 2)):
+        model.begin(epoch, source)
+        with monkeypatch.context() as patch:
+            patch.setattr(Encoder, "read", lambda self, *args: calls.append(self) or real(self, *args))
+            model(batch)
+        assert len(calls) == reads
+        calls.clear()
 
 
 def test_a_view_whose_encoder_is_an_average_has_no_gradient_and_one_that_learns_has():

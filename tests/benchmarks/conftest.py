@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("cells", "definition", "results", "run", "tables")
+MODULES = (
+    "cells", "definition", "results", "run", "systems", "systems_checks", "systems_rows", "systems_table", "tables",
+)  # fmt: skip
 
 
 @pytest.fixture
