@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import results
 from definition import Definition, Method
 
 import structmae
+from structmae import registry
 from structmae.data import catalog
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import data_options, resolve
@@ -99,7 +100,8 @@ def loader(table: Definition, asked: Mapping[str, str]) -> Callable[[Cell], stru
             last.clear()
             source = cell.data if catalog.is_known(cell.data) else str(table.folder / cell.data)
             try:
-                last[cell.data, cell.recipe] = structmae.load_data(source, **asdict(data_options(cell.recipe, asked)))
+                modality = registry.get("modality", resolve(cell.recipe).modality)
+                last[cell.data, cell.recipe] = modality.load(source, data_options(cell.recipe, asked))
             except StructmaeError as error:
                 last[cell.data, cell.recipe] = error
         found = last[cell.data, cell.recipe]

@@ -1,4 +1,4 @@
-"""The systems, each at its small size: does its mechanism hold, and what does it score? `python benchmarks/run.py systems`.
+"""The systems at their small sizes, what must hold and what they score: `python benchmarks/run.py systems`.
 
 A row is a system on a data set: it is pre-trained (beside what it stands next to), its mechanism is checked on the
 trained model, and the numbers, each with its bound, become one line of results/systems.jsonl. What must hold is in
@@ -205,9 +205,9 @@ def measure(args: argparse.Namespace, asked: dict[str, str]) -> int:
 
 
 def _run(args: argparse.Namespace, path: Path, rows: Sequence[Row], done: dict[str, results.Line]) -> int:
-    from structmae.pretraining import thread_limit  # not at the top: --help waits for no torch
+    import torch  # not at the top: --help waits for none
 
-    import torch
+    from structmae.pretraining import thread_limit
 
     todo = [row for row in rows if _key(row) not in done]
     revision = results.revision()
@@ -229,18 +229,21 @@ def _run(args: argparse.Namespace, path: Path, rows: Sequence[Row], done: dict[s
             done[key(line)] = line
     _clear(rows, done)
     failing = [
-        {part: line[part] for part in ("system", "data", "seed")} | each
-        for row in rows if (line := done.get(_key(row))) is not None
-        for each in line["checks"] if each["holds"] is False
+        {part: there[part] for part in ("system", "data", "seed")} | each
+        for row in rows if (there := done.get(_key(row))) is not None
+        for each in there["checks"] if each["holds"] is False
     ]  # fmt: skip
     for each in failing:
-        print("does not hold: {system} on {data}, seed {seed}: {what}: {value} {must} {bound}".format(**each), file=sys.stderr)
+        print(
+            "does not hold: {system} on {data}, seed {seed}: {what}: {value} {must} {bound}".format(**each),
+            file=sys.stderr,
+        )
     summary = {
         "table": TABLE, "ran": len(todo) - len(skipped), "there": len(rows) - len(todo), "skipped": skipped,
         "failing": failing, "results": str(path),
     }  # fmt: skip
-    text = f"{{ran}} rows ran, {{there}} were there already, {len(skipped)} skipped, {len(failing)} checks fail: {{results}}"
-    print(json.dumps(summary) if args.json else text.format(**summary))
+    counts = f"{summary['ran']} rows ran, {summary['there']} were there already, {len(skipped)} skipped"
+    print(json.dumps(summary) if args.json else f"{counts}, {len(failing)} checks fail: {path}")
     return 1 if skipped else 0
 
 

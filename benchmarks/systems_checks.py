@@ -210,7 +210,9 @@ def as_if_never_there(run: Run) -> bool:
     graph: Any = run.data()
     edges = torch.stack([seen // size, seen % size]).cpu()
     ptr, items = graph.ptr, torch.arange(graph.num_items)
-    without = run.encoder.tokenizer.tokens(graph.x.to(run.device), edges.to(run.device), ptr.to(run.device), items.to(run.device))
+    without = run.encoder.tokenizer.tokens(
+        graph.x.to(run.device), edges.to(run.device), ptr.to(run.device), items.to(run.device)
+    )
     with frozen(run.model):
         hidden, never, whole = (
             run.model.encode(tokens, plans).latent["node"]

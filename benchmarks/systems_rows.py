@@ -110,7 +110,9 @@ def multimae(runs: Runs) -> list[Check]:
         check("different numbers of visible patches an image", mechanisms.visible_counts(run), "=", 1),
         check("subsets of the maps that are read, each its own way", read, "=", subsets),
         *(
-            check(f"{row['head']}: squared error with the others there, against alone", row["together"], "<", row["alone"])
+            check(
+                f"{row['head']}: squared error with the others there, against alone", row["together"], "<", row["alone"]
+            )
             for row in rows
         ),
         *(told(f"{row['head']}: from the others alone", row["from_others"]) for row in rows),
@@ -160,7 +162,9 @@ def clustering(runs: Runs) -> list[Check]:
     rows = {row["features"]: row for row in scored["rows"]}
     mine = rows["assigned"]
     return [
-        check("ARI of the assigned clusters, against k-means on raw", mine["value"], ">", rows["raw_features"]["value"]),
+        check(
+            "ARI of the assigned clusters, against k-means on raw", mine["value"], ">", rows["raw_features"]["value"]
+        ),
         check("share of the items that the smallest cluster has", mine["smallest_share"], ">=", 0.02),
         told("NMI of the assigned clusters", mine["nmi"]),
         told("NMI of k-means on raw", rows["raw_features"]["nmi"]),
@@ -197,7 +201,10 @@ def _accuracies(runs: Runs) -> list[Check]:
     """Of the runs side by side, each after its own epochs, and of the own one before training. Simple features are in
     the tables of node and graph classification."""
     found = [
-        told(f"accuracy{'' if name == 'own' else f', {name}'}, {run.result['epochs']} epochs", _accuracy(run, run.encoder))
+        told(
+            f"accuracy{'' if name == 'own' else f', {name}'}, {run.result['epochs']} epochs",
+            _accuracy(run, run.encoder),
+        )
         for name, run in runs.items()
     ]
     own = runs["own"]

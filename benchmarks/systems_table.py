@@ -140,8 +140,8 @@ def footer(found: Sequence[Shown]) -> list[str]:
     """How the numbers were made, and on what."""
     notes = [f"{row.system.name}, {row.system.data}: {row.system.note}" for row in found if row.system.note]
     said = [
-        "A bound that is a number of the run itself (a bigram model, raw pixels) is shown as measured; of several seeds "
-        "mean ± standard deviation, and what must hold must hold for each. Accuracies and ARI are fractions of 1. "
+        "A bound that is a number of the run itself (a bigram model, raw pixels) is shown as measured. Of several "
+        "seeds mean ± standard deviation; a bound must hold for each. Accuracies and ARI are fractions of 1. "
         "Seconds: pre-training of the system, and in brackets all of the row, those it stands beside included.",
         "\n".join(f"- {note}" for note in dict.fromkeys(notes)),
     ]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
 from structmae.nn.base import Encoded, Encoder
 from structmae.recipe import HeadOptions
 from structmae.tokens import Source
@@ -126,6 +126,10 @@ def build_target(options: HeadOptions, encoder: Encoder) -> Target:
     """The target of a head."""
     if options.of == "pair":
         return Pairs(options, 1)
+    if options.target in ("values", "code") and not encoder.token_widths[options.of]:
+        raise UsageError(
+            f"heads.*.target={options.target}: {options.of} tokens have no values here; choose another target"
+        )
     match options.target:
         case "ids":
             return Ids(options, encoder.vocabulary)

@@ -52,6 +52,11 @@ CASES = [
     ("igpt", {"heads.colours.target": "values", "heads.colours.loss": "mse"}, "these tokens are ids"),
     ("bert", {"heads.pieces.target": "code"}, "these tokens are ids"),
     ("graphmae", {"heads.edges.target": "degree"}, "heads.edges.target=degree is of nodes"),
+    (
+        "graphmae",
+        {"heads.edges.target": "latent", "heads.edges.view": "whole", "mask.edge_ratio": 0.4},
+        "heads.edges.target=latent is of tokens that have latents, and edges have none",
+    ),
     ("bert", {"heads.pieces.layers": 1}, "heads.pieces.tied is for ids without a decoder"),
     ("mae", {"heads.pixels.tied": True}, "heads.pixels.tied is for ids without a decoder"),
     (
@@ -86,6 +91,12 @@ CASES = [
     ("patchtst", {"mask.group": "row"}, "mask.group=row is for a spectrogram"),
     ("spans", {"mask.act": "token"}, "a learned token is none: set mask.act=zero"),
     ("spans", {"heads.points.remask": "hidden"}, "a latent is of a step, no token"),
+    ("spans", {"terms.infonce.layers": 1}, "terms.infonce.layers=1: with encoder.channels=mixed"),
+    (
+        "spans",
+        {"heads.points.target": "latent", "heads.points.view": "whole"},
+        "heads.points.target=latent: with encoder.channels=mixed",
+    ),
     ("mae", {"tokens.normalize": "row"}, "tokens.normalize=row is for features of nodes"),
     ("multimae", {"heads.image.kind": "all"}, "rebuilds one type of tokens: set heads.image.kind to a map"),
     ("bert", {"mask.strategy": "block"}, "pieces of text stand in a row"),

@@ -191,4 +191,4 @@ def _vectors_sparse(smooth: Any, laplacian: int) -> Floats:
             return found
         except ArpackNoConvergence:  # eigenvalues too close together
             pass
-    return _vectors(smooth.toarray()[None], laplacian)[0]
+    return _vectors(smooth.toarray()[None], laplacian).reshape(size, laplacian)

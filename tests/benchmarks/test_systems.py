@@ -65,7 +65,7 @@ def lines(folder):
 
 
 def grid(markdown):
-    return [row.strip("| ").split(" | ") for row in markdown.splitlines() if row.startswith("|")][2:]
+    return [row[2:-2].split(" | ") for row in markdown.splitlines() if row.startswith("|")][2:]
 
 
 def test_a_line_a_system_and_none_twice(run, render, tmp_path, monkeypatch):
@@ -130,12 +130,11 @@ def test_a_killed_row_goes_on(run, systems, script, tmp_path, monkeypatch):
         run("--only", "graphmae2")
     folders = sorted(path for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir())
     assert len(folders) == 2
-    made_at = [(path / "result.json").stat().st_mtime_ns for path in folders]
+    monkeypatch.setattr("structmae.pretraining.fit", lambda *args, **more: pytest.fail("a finished run ran again"))
     monkeypatch.setitem(rows.CHECKS, "graphmae2", lambda runs: seen.append(runs) or made(runs))
     seen = []
     assert run("--only", "graphmae2")[0] == 0
     assert sorted(each.folder for each in seen[0].values()) == folders
-    assert made_at  # they were whole, so that nothing was trained again
     assert all(each.result["epochs"] == 2 for each in seen[0].values())
     assert not any(path.exists() for path in folders)
 
@@ -223,7 +222,6 @@ def test_mechanisms_that_are_broken_are_found(script, systems, monkeypatch, name
     made = structmae.pretrain("digits-images", name, settings={**TINY, **head}, progress=False)
     look = {"mae": checks.hidden_unread, "igpt": checks.causal}[name]
     assert look(made)
-    encode = type(made.encoder).encode
     if name == "mae":
         read = type(made.encoder).read
 
@@ -236,4 +234,3 @@ def test_mechanisms_that_are_broken_are_found(script, systems, monkeypatch, name
     else:
         made.encoder.attention = "full"
     assert not look(made)
-    assert encode is type(made.encoder).encode
