@@ -92,6 +92,17 @@ def test_other_ways_to_hide_train_too(karate, act, hops):
     assert unread & encoder <= {"encoder.body.degrees"}
 
 
+def test_neighbourhoods_are_fine_tuned_and_predicted_a_node_each():
+    small = {"train.epochs": 1, "encoder.hidden": 16, "encoder.layers": 1, "encoder.heads": 2}
+    run = structmae.pretrain("karate", recipe="gmae", settings=small, progress=False)
+    tuned = structmae.finetune(
+        run, settings={"finetune.head_epochs": 1, "finetune.epochs": 1, "finetune.dropout": 0.0}, progress=False
+    )
+    assert list(tuned.predict()["id"]) == list(range(34))
+    shares = tuned.predict().filter(like="share_").to_numpy()
+    assert abs(shares[0] - shares[33]).max() > 1e-4  # each of its own node
+
+
 @pytest.mark.slow
 def test_citations_beat_the_start_and_the_raw_words():
     run = structmae.pretrain("citations", "gmae", threads=2, progress=False, evaluate=True)

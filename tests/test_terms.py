@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from torch import nn
 from structmae import registry, resolve, terms, train
 from structmae.checkpoint import Checkpoint
 from structmae.errors import StructmaeError
+from structmae.nn.base import Encoded, Encoder
 from structmae.planning import Planner
 from structmae.run import build
 from structmae.terms import Clustering, Infonce, Uniformity, uniformity
@@ -82,40 +82,47 @@ def test_uniformity_is_its_formula(seed, count, scale):
     assert float(uniformity(torch.tensor(x), scale)) == pytest.approx(math.log(np.mean(pairs)))
 
 
-def stub():
-    """An encoder whose encodings are (vectors, names) already."""
-    return SimpleNamespace(units=lambda pair: pair)
+class Given(Encoder):
+    """An encoder of vectors that are given."""
+
+    width, token_widths = 4, {"patch": 4}  # noqa: RUF012
+
+    def units(self, encoded):
+        return encoded.latent["patch"], encoded.kept["patch"]
+
+    embed = encode = vectors = decoder = None
 
 
 def units(vectors, names=None):
-    return vectors, torch.arange(len(vectors)) if names is None else torch.tensor(names)
+    """Vectors of items, and the items' numbers."""
+    which = torch.arange(len(vectors)) if names is None else torch.tensor(names)
+    return Encoded({"patch": vectors}, {}, {}, {"patch": which})
 
 
 def test_uniformity_is_of_normalised_vectors_of_a_batch(monkeypatch):
     recipe = resolve("mae", {"size": "tiny", "terms.uniformity.weight": 0.3, "terms.uniformity.scale": 3.0})
-    term = Uniformity(recipe, None)
+    term = Uniformity(recipe, Given())
     x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [9], [3], [2], [1], [5]])
     expected = uniformity(nn.functional.normalize(x, dim=1), 3.0)
     assert term.weight == 0.3
-    assert torch.equal(term(stub(), units(x), {}), expected)
-    assert torch.equal(term(stub(), units(4 * x), {}), expected)
-    assert term(stub(), units(x[:1]), {}) is None
+    assert torch.equal(term(Given(), units(x), {}), expected)
+    assert torch.equal(term(Given(), units(4 * x), {}), expected)
+    assert term(Given(), units(x[:1]), {}) is None
     spread = torch.eye(3)
-    assert term(stub(), units(spread), {}) < term(stub(), units(torch.ones(3, 3) + 0.1 * spread), {})
+    assert term(Given(), units(spread), {}) < term(Given(), units(torch.ones(3, 3) + 0.1 * spread), {})
     same = torch.ones(3, 2, requires_grad=True)
-    term(stub(), units(same), {}).backward()
+    term(Given(), units(same), {}).backward()
     assert torch.isfinite(same.grad).all()
     monkeypatch.setattr(terms, "MOST", 2)
     of_two = {
         round(float(uniformity(nn.functional.normalize(x[[i, j]], dim=1), 3.0)), 5) for i in range(6) for j in range(i)
     }
-    assert round(float(term(stub(), units(x), {})), 5) in of_two
+    assert round(float(term(Given(), units(x), {})), 5) in of_two
 
 
 def infonce(**changes):
     recipe = resolve("mae", {"size": "tiny", "terms.infonce.weight": 0.5, "terms.infonce.temperature": 0.25, **changes})
-    encoder = SimpleNamespace(width=4, token_widths={"patch": 4})
-    term = Infonce(recipe, encoder)
+    term = Infonce(recipe, Given())
     term.project = term.predict = nn.Identity()
     return term
 
@@ -127,23 +134,23 @@ def test_infonce_is_its_formula():
     a, b = x / x.norm(dim=1, keepdim=True), y / y.norm(dim=1, keepdim=True)
     alike = (a.numpy() @ b.numpy().T) / 0.25
     expected = np.mean([-math.log(math.exp(alike[i, i]) / np.exp(alike[i]).sum()) for i in range(5)])
-    assert float(term(stub(), units(x), {"second": units(y)})) == pytest.approx(expected)
-    assert float(term(stub(), units(x), {"second": units(100 * x)})) < 0.5 * expected
-    assert term(stub(), units(x[:1]), {"second": units(y[:1])}) is None
+    assert float(term(Given(), units(x), {"second": units(y)})) == pytest.approx(expected)
+    assert float(term(Given(), units(x), {"second": units(100 * x)})) < 0.5 * expected
+    assert term(Given(), units(x[:1]), {"second": units(y[:1])}) is None
 
 
 def test_infonce_compares_what_both_views_have(monkeypatch):
     term, generator = infonce(), torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 5, 4, generator=generator)
-    both = term(stub(), units(x[[1, 3]]), {"second": units(y[[1, 3]])})
-    found = term(stub(), units(x[[0, 1, 3]], [0, 1, 3]), {"second": units(y[[1, 2, 3, 4]], [1, 2, 3, 4])})
+    both = term(Given(), units(x[[1, 3]]), {"second": units(y[[1, 3]])})
+    found = term(Given(), units(x[[0, 1, 3]], [0, 1, 3]), {"second": units(y[[1, 2, 3, 4]], [1, 2, 3, 4])})
     assert torch.equal(found, both)
-    apart = term(stub(), units(x[:2], [0, 1]), {"second": units(y[2:4], [2, 3])})
+    apart = term(Given(), units(x[:2], [0, 1]), {"second": units(y[2:4], [2, 3])})
     assert apart is None
     monkeypatch.setattr(terms, "MOST", 2)
     pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]
-    of_two = {round(float(term(stub(), units(x[[*pair]]), {"second": units(y[[*pair]])})), 5) for pair in pairs}
-    assert round(float(term(stub(), units(x), {"second": units(y)})), 5) in of_two
+    of_two = {round(float(term(Given(), units(x[[*pair]]), {"second": units(y[[*pair]])})), 5) for pair in pairs}
+    assert round(float(term(Given(), units(x), {"second": units(y)})), 5) in of_two
 
 
 @pytest.mark.parametrize("name", ["mae", "multimae", "bert", "patchtst", "graphmae", "gmae"])
@@ -213,7 +220,7 @@ def test_clustering_draws_to_sharper_assignments():
     z, c = model.encoder.units(whole)[0].detach().double().numpy(), term.centres.detach().double().numpy()
     before = term.share.double().numpy().copy()
     term.train()
-    found = term(model.encoder, None, {"whole": whole})
+    found = term(model.encoder, whole, {"whole": whole})
     near = np.array([[1 / (1 + ((row - centre) ** 2).sum()) for centre in c] for row in z])
     soft = near / near.sum(1, keepdims=True)
     np.testing.assert_allclose(term.assign(model.encoder.units(whole)[0]).detach(), soft, rtol=1e-4)
@@ -228,7 +235,7 @@ def test_clustering_draws_to_sharper_assignments():
     found.backward()
     assert term.centres.grad.any()
     kept = term.share.clone()
-    term.eval()(model.encoder, None, {"whole": whole})
+    term.eval()(model.encoder, whole, {"whole": whole})
     assert torch.equal(term.share, kept)
 
 

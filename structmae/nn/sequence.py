@@ -165,7 +165,7 @@ class SequenceDecoder(Decoder):
         return self._out(x[scored] if asked is None else x[torch.searchsorted(asked, scored).clamp_max(len(asked) - 1)])
 
     def _asked(self, part: TokenSet) -> Tensor | None:
-        """The places that are decoded (None: all): those that are there, and of one type where types are read across."""
+        """The places that are decoded (None: all): those that are there, of one type where types are read across."""
         asked = part.valid
         if self.across is not None and part.kind is not None:
             mine: Tensor = part.kind.eq(self.of)

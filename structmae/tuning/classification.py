@@ -48,7 +48,7 @@ def parts(source: Any, data: Graphs | Series, recipe: Recipe) -> tuple[dict[str,
     assert data.y is not None
     y = torch.as_tensor(data.y)
     split, where = _split(data, y, recipe)
-    if isinstance(data, Graphs) and data.level == "node":
+    if isinstance(data, Graphs) and data.level == "node" and source.num_items == 1:  # read as a whole
         one = torch.arange(1)
 
         def of(rows: Tensor) -> Labelled:
@@ -157,7 +157,8 @@ def evaluation(
 
 def predict(model: TaskModel, source: Any, data: Graphs | Series, known: dict[str, Any]) -> pd.DataFrame:
     """A row for each node, graph or recording: `id`, the `label` that scores highest, and the share of each class."""
-    everything = Labelled(torch.arange(data.num_items), _fetch(source, data), lambda i: {"y": i}, source.device)
+    items = source.num_items if isinstance(data, Graphs) else data.num_items  # neighbourhoods are a node each
+    everything = Labelled(torch.arange(items), _fetch(source, data), lambda i: {"y": i}, source.device)
     with frozen(model):
         shares = torch.cat([model.predict(batch).softmax(1).cpu() for batch in everything.batches()])
     classes = known["classes"]
