@@ -119,6 +119,7 @@ class Clustering(Term):
 
     centres: Tensor
     share: Tensor
+    occupied: Tensor
 
     def __init__(self, recipe: Recipe, encoder: Encoder):
         super().__init__()
@@ -127,6 +128,7 @@ class Clustering(Term):
         self.start = int(options.start * recipe.train.epochs)
         self.centres = nn.Parameter(torch.zeros(options.clusters, encoder.width))
         self.register_buffer("share", torch.full((options.clusters,), 1 / options.clusters))
+        self.register_buffer("occupied", torch.full((options.clusters,), 1 / options.clusters))
         self.register_buffer("running", torch.tensor(False))
 
     def begin(self, epoch: int, encoder: Encoder, source: Source) -> None:
@@ -149,6 +151,7 @@ class Clustering(Term):
             self.centres.copy_(torch.from_numpy(found.cluster_centers_))
             labels = torch.from_numpy(found.labels_).long()
             self.share.copy_(torch.bincount(labels, minlength=self.clusters) / len(vectors))
+            self.occupied.copy_(self.share)
             self.running.fill_(True)  # type: ignore[operator]
 
     def assign(self, vectors: Float[Tensor, "items width"]) -> Float[Tensor, "items clusters"]:
@@ -163,13 +166,16 @@ class Clustering(Term):
         if self.training:
             with torch.no_grad():
                 self.share.lerp_(soft.mean(0), 0.1)
+                nearest = torch.bincount(soft.argmax(1), minlength=self.clusters) / len(soft)
+                self.occupied.lerp_(nearest, 0.1)
         sharp = soft.detach().square() / self.share
         sharp = sharp / sharp.sum(1, keepdim=True)
         return F.kl_div(soft.log(), sharp, reduction="batchmean")
 
     def facts(self) -> dict[str, float]:
-        """The share of the smallest cluster."""
-        return {"smallest_cluster": float(self.share.min())} if self.running else {}
+        """The share of the items that are nearest to the smallest cluster, and to the largest, in the last batches."""
+        low, high = self.occupied.aminmax()
+        return {"smallest_cluster": float(low), "largest_cluster": float(high)} if self.running else {}
 
 
 def perceptron(inward: int, outward: int) -> nn.Sequential:
