@@ -85,3 +85,22 @@ def drawn(name, data=None, *, items=8, visit=0, **changes):
 
 def batch_of(source, recipe, items, visit=0):
     return Planner.of(recipe).batch(source, torch.as_tensor(items), visit=visit, step=visit)
+
+
+def latent(model, tokens, plans):
+    with torch.no_grad():
+        return model.encode(tokens, plans).latent["patch"]
+
+
+def altered(part, rows, seed):
+    """Other content in these rows: values, which of them were observed, ids."""
+    generator = torch.Generator().manual_seed(seed)
+    if part.ids is not None:
+        other = (part.ids[rows] + 1 + torch.randint(0, 3, (len(rows),), generator=generator)) % 5
+        return replace(part, ids=part.ids.index_copy(0, rows, other))
+    new = torch.randn(len(rows), part.values.shape[1], generator=generator) * 50
+    observed = part.observed
+    if observed is not None:
+        shuffled = observed[rows][:, torch.randperm(observed.shape[1], generator=generator)]
+        new, observed = new.where(shuffled, 0.0), observed.index_copy(0, rows, shuffled)
+    return replace(part, values=part.values.index_copy(0, rows, new), observed=observed)
