@@ -60,9 +60,9 @@ def source(graphs: Graphs, tokenizer: NodeTokenizer, device: torch.device, *, an
 def tasks(graphs: Graphs) -> tuple[str, ...]:
     """What these graphs can be scored on, the usual first."""
     if graphs.level == "graph":
-        return ("graph_classification",)
+        return ("graph_classification", "clustering")
     both = ("node_classification", "link_prediction")
-    return both[::-1] if graphs.held_out is not None and graphs.y is None else both
+    return ("link_prediction",) if graphs.held_out is not None and graphs.y is None else (*both, "clustering")
 
 
 def describe(graphs: Graphs, tokenizer: NodeTokenizer) -> str:

@@ -207,7 +207,7 @@ class _Seen(dict[str, Encoded]):
 
 
 def _head(name: str, options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Head:
-    target = build_target(options, encoder)
+    target = build_target(options, recipe, encoder)
     if options.loss == "sce" and target.width == 1:
         raise UsageError(
             f"heads.{name}.loss=sce compares directions, and a {options.of} with 1 column has none to learn: "

@@ -33,10 +33,19 @@ def _mask(recipe: Recipe) -> None:
         raise UsageError(
             f"mask.random={mask.random} and mask.keep={mask.keep}: shares of one whole, so at most 1 together"
         )
-    if recipe.modality != "graph" and mask.ratio == 1 and mask.random + mask.keep == 0:
+    drops = recipe.modality != "graph" or (mask.act == "drop" and mask.of == "token")
+    if drops and mask.ratio == 1 and mask.random + mask.keep == 0:
         raise UsageError("mask.ratio=1 leaves nothing for the encoder to read: set it below 1")
     if mask.strategy == "rectangle" and recipe.modality not in ("image", "series"):
         raise UsageError(f"mask.strategy=rectangle needs a grid, and {recipe.modality} data has none: choose another")
+    if mask.strategy == "dirichlet" and mask.exact == "kind":
+        raise UsageError("mask.exact=kind: strategy dirichlet draws how many of each type; set mask.exact=item")
+    if mask.scope == "set" and recipe.modality in ("image", "text"):
+        raise UsageError(f"mask.scope=set: {recipe.modality} data comes in no sets; set mask.scope=item or batch")
+    if mask.of == "edge" and mask.edge_ratio > 0:
+        raise UsageError("mask.edge_ratio hides attributes where mask.of=token: set it to 0")
+    if mask.keep == 1 and recipe.encoder.attention != "causal" and not recipe.encoder.shift:
+        raise UsageError("mask.keep=1: everything that is scored can be read; lower it")
     if mask.strategy == "dirichlet" and recipe.modality != "image":
         raise UsageError(f"mask.strategy=dirichlet shares out types of tokens, and {recipe.modality} data has one type")
     if recipe.modality in SETS and recipe.modality != "graph" and mask.strategy == "weighted":
@@ -83,6 +92,13 @@ def _views(recipe: Recipe) -> None:
     }.items():
         if name not in recipe.views:
             raise UsageError(f"{key}={name}: no such view: {near(name, list(recipe.views))}")
+    second = recipe.views[recipe.terms.infonce.view]
+    same = second.encoder == "online" and second.augment == "none" and second.plan == "redraw"
+    if recipe.terms.infonce.weight > 0 and same and recipe.mask.keep == 1:
+        raise UsageError(
+            f"terms.infonce.view={recipe.terms.infonce.view}: nothing is hidden, so both views are the same; give it "
+            f"views.{recipe.terms.infonce.view}.augment=shift or encoder=ema"
+        )
     if recipe.terms.clustering.weight > 0 and "whole" not in recipe.views:
         raise UsageError("terms.clustering reads the view whole, which this recipe lacks: add [views.whole]")
 
@@ -97,6 +113,12 @@ def _head(recipe: Recipe, key: str, head: HeadOptions) -> None:
         raise UsageError(f"{key}.loss=bce is for {key}.of=pair")
     if head.of == "pair" and (head.loss != "bce" or head.target != "values"):
         raise UsageError(f"{key}.of=pair asks whether a pair is an edge: leave target as it is and set loss=bce")
+    if head.of == "pair" and (head.at != "scored" or head.remask != "none"):
+        raise UsageError(f"{key}.of=pair asks about hidden edges, whose latents stay: set at=scored and remask=none")
+    if mask.of == "edge" and head.of == "edge":
+        raise UsageError(f"{key}.of=edge rebuilds attributes, and mask.of=edge hides whole edges: take of=pair")
+    if mask.of == "edge" and head.of == "node" and head.at == "scored":
+        raise UsageError(f"{key}: mask.of=edge scores no node; set {key}.at=all, or take a recipe such as maskgae_edge")
     if head.of == "pair" and mask.of != "edge":
         raise UsageError(f"{key}.of=pair tells hidden edges from pairs that are none: set mask.of=edge")
     if head.target == "ids" and not _discrete(recipe):
@@ -113,6 +135,8 @@ def _head(recipe: Recipe, key: str, head: HeadOptions) -> None:
         raise UsageError(f"{key}.normalize is for {key}.target=values")
     if recipe.modality == "graph":
         return
+    if recipe.encoder.attention == "causal" and head.layers:
+        raise UsageError(f"{key}.layers={head.layers}: a decoder would look ahead of a causal encoder; set it to 0")
     if head.decoder == "cross" and not head.layers:
         raise UsageError(f"{key}.decoder=cross needs layers: set {key}.layers=1")
     if head.decoder == "cross" and head.at != "scored":
@@ -145,8 +169,6 @@ def _graph(recipe: Recipe) -> None:
         raise UsageError("the only heads rebuild edges, and mask.edge_ratio=0 hides none: set mask.edge_ratio")
     if mask.of == "edge" and mask.act != "drop":
         raise UsageError("mask.of=edge takes edges away: set mask.act=drop")
-    if mask.of == "edge" and mask.edge_ratio > 0:
-        raise UsageError("mask.edge_ratio hides attributes where mask.of=token: set it to 0")
     if mask.of == "edge" and mask.strategy not in ("uniform", "walk", "block"):
         raise UsageError(f"mask.strategy={mask.strategy}: edges are hidden by uniform, walk or block")
     if mask.of == "token" and mask.act == "drop" and gnn:

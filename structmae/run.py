@@ -206,11 +206,12 @@ class Run:
 
     def _repr_html_(self) -> str:
         """A notebook's view: what was trained, and the table where there is one."""
-        about, encoder, graph = self.config["data"], self.recipe.encoder, self.recipe.modality == "graph"
+        about, encoder = self.config["data"], self.recipe.encoder
+        layer = encoder.layer if self.recipe.modality == "graph" and encoder.kind == "gnn" else "transformer"
         facts = {
             "recipe": f"{self.recipe.name} ({self.recipe.size})",
             "data": about["name"],
-            "encoder": f"{encoder.layers} x {encoder.hidden} {encoder.layer if graph else 'transformer'}",
+            "encoder": f"{encoder.layers} x {encoder.hidden} {layer}",
             "hidden": f"{self.recipe.mask.ratio:.0%} of the tokens",
             "epochs": self.recipe.train.epochs,
             "seed": self.recipe.train.seed,

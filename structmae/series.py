@@ -61,7 +61,7 @@ def source(series: Series, tokenizer: SeriesTokenizer, device: torch.device, *, 
 
 def tasks(series: Series) -> tuple[str, ...]:
     """What these series can be scored on, the usual first."""
-    return ("classification",) if series.level == "sample" else ("forecasting", "imputation")
+    return ("classification", "clustering") if series.level == "sample" else ("forecasting", "imputation")
 
 
 def describe(series: Series, tokenizer: SeriesTokenizer) -> str:

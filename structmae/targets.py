@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from structmae.errors import StructmaeError, UsageError
+from structmae.errors import StructmaeError
 from structmae.nn.base import Encoded, Encoder
-from structmae.recipe import HeadOptions
+from structmae.recipe import HeadOptions, Recipe
 from structmae.tokens import Source
 
 Found = tuple[Tensor, Tensor | None]
@@ -104,13 +104,17 @@ class Latents(Target):
 
 
 class Degree(Target):
-    """How many edges that the encoder does not get end at a node (Li et al., MaskGAE, KDD 2023, section 4.3); where
-    none are hidden, how many there are."""
+    """How many edges that the encoder does not get end at a node (Li et al., MaskGAE, KDD 2023, section 4.3); where it
+    gets all of them, for nodes are what is hidden, how many there are."""
+
+    def __init__(self, options: HeadOptions, hides_edges: bool):
+        super().__init__(options, 1)
+        self.hides_edges = hides_edges
 
     def forward(self, encoded: Encoded, views: Mapping[str, Encoded], rows: Tensor) -> Found:
         every, seen = (part["node"].relations["edges"] for part in (encoded.tokens, encoded.seen))
-        lost = every.indptr.diff() - seen.indptr.diff()
-        wanted = lost if len(seen.source) < len(every.source) else every.indptr.diff() - 1  # less the self-loop
+        degree = every.indptr.diff() - 1  # less the self-loop
+        wanted = every.indptr.diff() - seen.indptr.diff() if self.hides_edges else degree
         return wanted[rows, None].float(), None
 
 
@@ -122,14 +126,10 @@ class Pairs(Target):
         raise NotImplementedError("a pair's label is known to the head that asks about it")
 
 
-def build_target(options: HeadOptions, encoder: Encoder) -> Target:
+def build_target(options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Target:
     """The target of a head."""
     if options.of == "pair":
         return Pairs(options, 1)
-    if options.target in ("values", "code") and not encoder.token_widths[options.of]:
-        raise UsageError(
-            f"heads.*.target={options.target}: {options.of} tokens have no values here; choose another target"
-        )
     match options.target:
         case "ids":
             return Ids(options, encoder.vocabulary)
@@ -138,5 +138,5 @@ def build_target(options: HeadOptions, encoder: Encoder) -> Target:
         case "latent":
             return Latents(options, encoder.width)
         case "degree":
-            return Degree(options, 1)
+            return Degree(options, recipe.mask.of == "edge")
     return Values(options, encoder.token_widths[options.of])

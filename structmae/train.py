@@ -145,6 +145,7 @@ def _epoch(
         group["lr"] = lr * group.get("scale", 1.0)
     model.begin(position.epoch, source)
     sums: dict[str, float] = {}
+    counts: dict[str, int] = {}  # a term may have nothing to score in a step
     steps = 0
     first = position.step
     for batch in _prepared(source, planner, options, position.epoch, first):
@@ -166,7 +167,8 @@ def _epoch(
             )
         if math.isnan(position.loss_first):
             position.loss_first = values["loss"]
-        sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+        for name, value in values.items():
+            sums[name], counts[name] = sums.get(name, 0.0) + value, counts.get(name, 0) + 1
         steps += 1
     if not steps:
         raise StructmaeError(
@@ -174,7 +176,7 @@ def _epoch(
         )
     position.epoch += 1
     position.seconds += time.perf_counter() - begin
-    means = {name: total / steps for name, total in sums.items()}
+    means = {name: total / counts[name] for name, total in sums.items()}
     position.loss_last = means["loss"]
     return {"epoch": position.epoch, "time": round(position.seconds, 4), "lr": lr, **means}
 

@@ -13,7 +13,7 @@ from small_series import parts, values
 
 from structmae import resolve
 from structmae.data.series_loading import load_series
-from structmae.errors import StructmaeError, UsageError
+from structmae.errors import StructmaeError
 from structmae.run import build
 from structmae.targets import scaled
 from structmae.tokens.graph import GraphSource, NodeTokenizer
@@ -180,17 +180,6 @@ def test_where_no_edges_are_hidden_a_degree_is_that_of_the_graph(karate, name):
     assert torch.equal(target[:, 0], torch.bincount(karate.edge_index[1], minlength=34).float())
     assert observed is None
     assert head.decoder(encoded, every, None).shape == (34, 1)
-
-
-@pytest.mark.parametrize(("target", "loss"), [("values", "mse"), ("code", "ce")])
-def test_tokens_without_values_are_no_target(karate, target, loss):
-    """Edges of a graph that has none."""
-    recipe = resolve(
-        "maskgae_edge", {"heads.degree.of": "edge", "heads.degree.target": target, "heads.degree.loss": loss}
-    )
-    tokenizer = NodeTokenizer.fit(karate, recipe)
-    with pytest.raises(UsageError, match=f"target={target}: edge tokens have no values here"):
-        build(recipe, tokenizer)
 
 
 def test_a_head_of_all_tokens_asks_about_those_that_are_there():

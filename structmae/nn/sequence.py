@@ -29,15 +29,25 @@ def shifted(h: Tensor, start: Tensor, part: TokenSet) -> Tensor:
 
 class SequenceEncoder(Encoder):
     """Tokens of one set, `name`, each with its place on `grid`, and its type where `kinds` are several, read by a
-    transformer. What makes a vector of a token's content is up to the class below it (`embed`)."""
+    transformer. Positions are those of `places`, or else of the grid. What makes a vector of a token's content is up to
+    the class below it (`embed`)."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Any, name: str, grid: tuple[int, ...], kinds: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        recipe: Recipe,
+        tokenizer: Any,
+        name: str,
+        grid: tuple[int, ...],
+        kinds: tuple[str, ...] = (),
+        places: tuple[int, ...] = (),
+    ):
         super().__init__()
         options = recipe.encoder
         self.name, self.grid, self.kinds, self.size = name, grid, kinds, int(torch.tensor(grid).prod())
         self.tokenizer, self.pool, self.width = tokenizer, options.pool, options.hidden
         self.attention, self.reach = options.attention, options.window
-        self.position = positions(options.positions, grid, options.hidden)
+        self.places = places or grid
+        self.position = positions(options.positions, self.places, options.hidden)
         self.kind = nn.Parameter(torch.zeros(len(kinds), options.hidden)) if len(kinds) > 1 else None
         self.start = nn.Parameter(torch.empty(1, options.hidden).normal_(std=0.02)) if options.shift else None
         self.dropout = nn.Dropout(options.dropout)
@@ -126,7 +136,7 @@ class SequenceDecoder(Decoder):
                 raise UsageError(f"heads.*.hidden={width} must be a multiple of its {options.heads} attention heads")
             self.bridge = nn.Linear(encoder.width, width)
             self.token = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
-            self.position = positions(options.positions, encoder.grid, width)
+            self.position = positions(options.positions, encoder.places, width)
             self.kind = nn.Parameter(torch.zeros(len(encoder.kinds), width)) if len(encoder.kinds) > 1 else None
             if head.decoder == "cross":
                 self.across = Attention(width, options.heads, options.attention_dropout, across=True)

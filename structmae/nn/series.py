@@ -1,5 +1,7 @@
 """The encoder and the decoder of series: transformers over segments."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from structmae.errors import StructmaeError
 from structmae.nn.base import Decoder, Encoded
 from structmae.nn.gnn import pooled
-from structmae.nn.sequence import SequenceEncoder, positions
+from structmae.nn.sequence import SequenceEncoder, pattern, positions
 from structmae.nn.transformer import transformer
 from structmae.recipe import EncoderOptions, HeadOptions, Recipe
 from structmae.tokens import TokenSet
@@ -24,7 +26,8 @@ class SeriesEncoder(SequenceEncoder):
 
     def __init__(self, recipe: Recipe, tokenizer: SeriesTokenizer):
         size = tokenizer.grid[0] * tokenizer.grid[1]  # tokens of a series
-        super().__init__(recipe, tokenizer, "segment", (size,))
+        # Positions of a spectrogram are of its patches in a row, its windows of attention along both axes.
+        super().__init__(recipe, tokenizer, "segment", tokenizer.grid, places=(size,))
         options = recipe.encoder
         self.mixed, self.window_norm = options.channels == "mixed", tokenizer.window_norm
         self.token_widths = {"segment": tokenizer.width}
@@ -129,18 +132,21 @@ class StepDecoder(Decoder):
         super().__init__()
         width = (head.hidden or encoder.width) if head.layers else encoder.width
         self.size, self.channels = encoder.size, len(encoder.tokenizer.channels)
+        self.grid, self.attention, self.reach = encoder.grid, head.attention, options.window
         self.body: nn.Module | None = None
         if head.layers:
             self.bridge = nn.Linear(encoder.width, width)
-            self.position = positions(options.positions, (encoder.size,), width)
-            self.body = transformer(head.layers, width, options)
+            self.position = positions(options.positions, encoder.places, width)
+            self.body = transformer(head.layers, width, replace(options, heads=head.heads or options.heads))
         self.out = nn.Linear(width, out * self.channels)
 
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
         z, part = encoded.latent["step"], encoded.seen["segment"]
         if self.body is not None:
             z = self.bridge(z) + self.position.repeat(len(z) // self.size, 1)
-            z = self.body(z, torch.arange(0, len(z) + 1, self.size, device=z.device))
+            steps = torch.arange(self.size, device=z.device).repeat(len(z) // self.size)
+            sees = pattern(self.attention, self.reach, steps, self.grid)
+            z = self.body(z, torch.arange(0, len(z) + 1, self.size, device=z.device), sees)
         out = self.out(z).reshape(len(z) // self.size, self.size, self.channels, -1)
         every: Tensor = out.transpose(1, 2).reshape(len(part), -1)
         return every[scored]

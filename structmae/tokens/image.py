@@ -64,6 +64,9 @@ class ImageTokenizer(nn.Module):
                 f"tokens.palette={options.palette} is for images of one map, and {images.name} has "
                 f"{len(images.maps)}: set tokens.palette=0"
             )
+        if len(images.maps) == 1 and (recipe.mask.strategy == "dirichlet" or recipe.mask.exact == "kind"):
+            asked = "strategy=dirichlet" if recipe.mask.strategy == "dirichlet" else "exact=kind"
+            raise UsageError(f"mask.{asked} is for several maps, and {images.name} has one: leave it out")
         if height % patch or width % patch:
             divisors = [side for side in range(1, min(height, width) + 1) if height % side == width % side == 0]
             closest = min(divisors, key=lambda side: abs(side - patch))

@@ -116,9 +116,8 @@ class TokenSet:
     in `values`), `relations` hold edges by name. Tokens that stand between two of another set, as edges do, say which:
     `ends` (2, M). Where the items are equal grids, row-major, `grid` is their shape, and `position` (M,) the place of
     each token; `set_id` (I,) names the set (a window of several series) that an item belongs to, with `members` each.
-    Discrete tokens have `ids` (M,) of a vocabulary (-1: this one has values instead), and P = 0 where all have. Where
-    tokens of several types stand in one sequence, `kind` (M,) says which each is. `structure` (M, S) says where in its
-    graph a token is.
+    Discrete tokens have `ids` (M,) of a vocabulary, and P = 0. Where tokens of several types stand in one sequence,
+    `kind` (M,) says which each is. `structure` (M, S) says where in its graph a token is.
     """
 
     values: Float[Tensor, "tokens width"]

@@ -79,7 +79,7 @@ class Encoder(Base):
     def embed(self, tokens):
         raise NotImplementedError
 
-    encode = decoder = vectors = represent = embed
+    encode = decoder = vectors = units = represent = embed
 
     def features(self, tokens):
         x, observed = tokens["segment"]
