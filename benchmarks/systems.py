@@ -72,7 +72,12 @@ class System:
 _TINY = {**HARNESS, "size": "tiny"}
 _GAT = {**_TINY, "encoder.layer": "gat", "heads.features.layer": "gat"}
 _GIN = {**_TINY, "encoder.layer": "gin", "heads.features.layer": "gin", "encoder.norm": "batchnorm"}
-_TRANSFORMER = {**_TINY, "encoder.kind": "graph_transformer", "encoder.norm": "layernorm"}
+_TRANSFORMER = {
+    **_TINY,
+    "encoder.kind": "graph_transformer",
+    "encoder.attention": "adjacency",
+    "encoder.norm": "layernorm",
+}
 _TERMS = {"terms.infonce.weight": 0.1, "terms.uniformity.weight": 0.1}
 _EQUAL = {"encoder.layers": 3, "train.epochs": 150}  # as cmae at size tiny
 _SMALL = "the tables of node and graph classification have the published sizes of graphmae"
