@@ -268,7 +268,7 @@ def test_other_channels_have_a_scale_of_their_own(run):
 
 def test_refusals(run, karate, tiny):
     graphs = structmae.pretrain(karate, settings=tiny, progress=False)
-    with pytest.raises(UsageError, match="forecast: graphmae reads graphs"):
+    with pytest.raises(UsageError, match="forecast: graphmae reads graph data"):
         graphs.forecast(horizon=4)
     with pytest.raises(UsageError, match="horizon=0: must be 1 or more"):
         run.forecast(horizon=0)

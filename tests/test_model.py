@@ -12,6 +12,7 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.masking import Spec, draw, layout, to_torch
 from structmae.model import Batch
 from structmae.nn.base import Encoded
+from structmae.objectives import average
 from structmae.planning import Planner
 from structmae.run import build
 from structmae.tokens.graph import GraphSource, NodeTokenizer
@@ -125,7 +126,12 @@ def test_the_decoder_is_not_given_what_is_remasked(karate, remask):
             assert torch.equal(one, two) == (at is not None)
         losses = model(Batch(tokens, {"node": plan}, again))
         seen = read(model, tokens, {"node": plan})
-        singly = [model.heads["features"](seen, plan.scored, [at]) for at in places]
+        head = model.heads["features"]
+        target, observed = head.target(seen, {}, plan.scored)
+        singly = [
+            average(head.loss, head.decoder(seen, plan.scored, at), target, head.options.gamma, observed)
+            for at in places
+        ]
         torch.testing.assert_close(losses.total, torch.stack(singly).mean())
 
 

@@ -164,7 +164,7 @@ def test_refusals(run, karate, tiny, monkeypatch):
     with pytest.raises(UsageError, match="no channel 'c' in both tables"):
         plot_forecast(table(), ahead, channels=["c"])
     graphs = structmae.pretrain(karate, settings=tiny, progress=False)
-    with pytest.raises(UsageError, match="graphmae reads graphs"):
+    with pytest.raises(UsageError, match="graphmae reads graph data"):
         graphs.plot_forecast()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for draw in (lambda: plot_forecast(table(), ahead), run.plot_reconstruction):

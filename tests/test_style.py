@@ -25,7 +25,7 @@ def test_clean(command):
 
 PACKAGE = ROOT / "structmae"
 CORE = [
-    *(PACKAGE / f"{name}.py" for name in ("model", "train", "planning", "terms", "targets", "views", "rules")),
+    *(PACKAGE / f"{name}.py" for name in ("model", "train", "planning", "terms", "targets", "views")),
     *(path for folder in ("nn", "tokens", "masking") for path in PACKAGE.glob(f"{folder}/*.py")),
 ]
 # Recipes that are called after what they hide or read, of which the core has to speak.
