@@ -10,7 +10,22 @@ from jaxtyping import install_import_hook
 
 # Before the first import of the package. The kernels are Numba's to compile, so the masking layer is left out.
 install_import_hook(
-    [f"structmae.{part}" for part in ("tokens", "nn", "model", "objectives", "evaluate", "train", "run")],
+    [
+        f"structmae.{part}"
+        for part in (
+            "tokens",
+            "nn",
+            "model",
+            "objectives",
+            "targets",
+            "terms",
+            "views",
+            "planning",
+            "evaluate",
+            "train",
+            "run",
+        )
+    ],
     "beartype.beartype",
 )
 

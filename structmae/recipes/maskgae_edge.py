@@ -1,14 +1,14 @@
 """MaskGAE (edges): hide edges at random, tell them from pairs that are none, and say how many each node lost.
 
 Paper    J. Li, R. Wu, W. Sun, L. Chen, S. Tian, L. Zhu, C. Meng, Z. Zheng, W. Wang. What's behind the mask:
-         understanding masked graph modeling for graph autoencoders. KDD 2023. Settings: those of link prediction in the
-         authors' repository (train_linkpred.py and its README).
+         understanding masked graph modeling for graph autoencoders. KDD 2023. Settings: those of node classification in
+         the authors' repository, for both tasks; the decoders' width is that of link prediction.
 Keeps    70% of the edges hidden, which the encoder then lacks both ways (section 4.2); GCN; the product of two latents
          through a perceptron, against as many pairs that are no edges; lost degrees as a second, light target (4.3).
-Differs  counts are exact; the encoder's dropout is the decoders' too (the authors' have less); the degree is that of
-         both ends, and its decoder has batch normalisation and an open end, where the authors' ends in a ReLU. The last
-         epoch's weights stay; the authors keep those of the best validation AUC. One recipe for both tasks: the
-         authors' node classification has two layers, side by side, which here had the lower validation accuracy.
+Differs  counts are exact. A vector is the last layer's, 128 wide; the authors put both layers' (128 and 64) side by
+         side. Dropout is 0.5 everywhere, where the authors have 0.8, and less in decoders: with 0.8 Cora's validation
+         accuracy was 0.77 (seed 0), with 0.5 it was 0.82 (seeds 0 and 1). The degree's decoder has batch normalisation
+         and an open end, theirs a ReLU. The last epoch's weights stay; they keep those of the best validation AUC.
 Tiny     64 wide, 200 epochs.
 Command  structmae pretrain --data cora --recipe maskgae_edge; for link prediction --set data.edges=train, then
          structmae evaluate RUN --task link_prediction
@@ -26,13 +26,14 @@ from structmae.recipe import (
 from structmae.recipes.graphmae import RECIPE as GRAPHMAE
 
 _RAW = {"tokens.normalize": "none"}
+_LIGHT = {**_RAW, "heads.degree.weight": 1e-3}
 
 RECIPE = Recipe(
     name="maskgae_edge",
     summary="hide edges, tell them from pairs that are none, and say how many each node lost",
     paper="Li et al., What's behind the mask: understanding masked graph modeling for graph autoencoders, KDD 2023",
     mask=MaskOptions(of="edge", ratio=0.7, act="drop"),
-    encoder=EncoderOptions(layer="gcn", layers=1, hidden=128, dropout=0.8, activation="elu", norm="batchnorm"),
+    encoder=EncoderOptions(layer="gcn", layers=2, hidden=128, dropout=0.5, activation="elu", norm="batchnorm"),
     heads={
         "edges": HeadOptions(of="pair", layers=1, hidden=64, loss="bce", remask="none"),
         "degree": HeadOptions(
@@ -46,7 +47,7 @@ RECIPE = Recipe(
         *(override for override in GRAPHMAE.overrides if override.on == "level:node"),
         Override("level:graph", {"encoder.pool": "mean"}),
         Override("cora", _RAW, "published"),
-        Override("citeseer", {**_RAW, "probe.weight_decay": 0.1}, "published"),
-        Override("pubmed", {**_RAW, "encoder.dropout": 0.2}, "published"),
+        Override("citeseer", {**_LIGHT, "train.lr": 0.02, "probe.weight_decay": 0.1}, "published"),
+        Override("pubmed", _LIGHT, "published"),
     ),
 )
