@@ -107,7 +107,7 @@ SYSTEMS = (
         "graphmae at size tiny with encoder.kind=graph_transformer, equal epochs.",
     ),
     System(
-        "graphmae2", Case("graphmae2", "cora", _TINY),
+        "graphmae2", Case("graphmae2", "cora", {**_TINY, "train.epochs": 150}),
         {"graphmae": Case("graphmae", "cora", {**_TINY, "encoder.hidden": 128})},
         f"both at size tiny, 128 wide, equal epochs; {_SMALL}.",
     ),
