@@ -215,6 +215,6 @@ def _head(name: str, options: HeadOptions, recipe: Recipe, encoder: Encoder) -> 
         )
     kinds = getattr(encoder, "kinds", ())
     if options.kind != "all" and options.kind not in kinds:
-        raise UsageError(f"heads.{name}.kind={options.kind}: the data has {', '.join(kinds) or 'one type of tokens'}")
+        raise UsageError(f"heads.{name}.kind={options.kind}: no such map in the data: {', '.join(kinds) or 'none'}")
     kind = None if options.kind == "all" else kinds.index(options.kind)
     return Head(name, options, build_decoder(options, recipe, encoder, target.width), target, kind)

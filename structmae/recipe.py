@@ -178,6 +178,11 @@ def _settle(
     else:
         chosen = registry.get("recipe", str(recipe).lower())
     given = dict(settings)
+    if "size" in from_file and given.get("size", from_file["size"]) != from_file["size"]:
+        raise UsageError(
+            f"size={given['size']}: the file {recipe} has size={from_file['size']} and its values; change it there, or "
+            "take the recipe by its name"
+        )
     size = given.get("size", from_file.get("size"))
     if size is None:
         published = any(o.on == data and o.size == "published" for o in chosen.overrides)

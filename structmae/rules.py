@@ -155,6 +155,8 @@ def _head(recipe: Recipe, key: str, head: HeadOptions) -> None:
 def _graph(recipe: Recipe) -> None:
     mask, encoder = recipe.mask, recipe.encoder
     gnn = encoder.kind == "gnn"
+    if gnn and encoder.attention != "full":
+        raise UsageError(f"encoder.attention={encoder.attention}: a gnn has none; set encoder.kind=graph_transformer")
     if recipe.reads_edges and encoder.layer == "gcn" and gnn:
         asked = "encoder.edge_features=true" if encoder.edge_features else f"mask.edge_ratio={mask.edge_ratio:g}"
         raise UsageError(f"{asked}: gcn layers read no edge attributes; set encoder.layer=gat or gin")

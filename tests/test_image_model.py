@@ -220,6 +220,6 @@ def test_each_part_of_the_loss_falls(name, changes):
 
 
 def test_a_head_of_a_map_that_is_not_there_is_refused():
-    with pytest.raises(structmae.UsageError, match="the data has image"):
+    with pytest.raises(structmae.UsageError, match="no such map in the data: image"):
         ready("mae", **{"heads.pixels.kind": "depth"})
     assert resolve("mae", {"heads.pixels.kind": "depth"}).heads["pixels"].kind == "depth"

@@ -83,6 +83,7 @@ CASES = [
     (Recipe(heads={"edges": HeadOptions(of="edge")}), {}, "the only heads rebuild edges"),
     ("maskgae_edge", {"mask.act": "token"}, "mask.of=edge takes edges away: set mask.act=drop"),
     ("graphmae", {"mask.of": "edge", "mask.act": "drop", "mask.edge_ratio": 0.5}, "hides attributes where"),
+    ("graphmae", {"encoder.attention": "adjacency"}, "a gnn has none; set encoder.kind=graph_transformer"),
     ("multimae", {"mask.exact": "kind"}, "draws how many of each type"),
     ("mae", {"mask.scope": "set"}, "image data comes in no sets"),
     ("bert", {"mask.random": 0.0, "mask.keep": 1.0}, "everything that is scored can be read"),

@@ -38,9 +38,13 @@ class ImageEncoder(SequenceEncoder):
         """
         if x.dim() != 4 or not len(x):
             raise StructmaeError(f"x of shape {tuple(x.shape)}: must be (B, C, H, W), images by channels by pixels")
+        if x.shape[1] != self.tokenizer.channels:
+            known = " x ".join(map(str, (self.tokenizer.channels, *self.tokenizer.size)))
+            raise StructmaeError(f"images of {' x '.join(map(str, x.shape[1:]))}: this encoder reads {known}")
+        x = x.float() / 255 if x.dtype is torch.uint8 else x.float()  # as images are read
         there = ~x.isnan() if observed is None else observed & ~x.isnan()
         ids = torch.arange(len(x), device=x.device)
-        return self.represent(self.tokenizer.tokens(self.tokenizer.normalize(x.float()), there, ids))
+        return self.represent(self.tokenizer.tokens(self.tokenizer.normalize(x), there, ids))
 
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         part = tokens["patch"]

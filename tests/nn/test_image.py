@@ -2,12 +2,14 @@ import math
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_images import MAPS, drawn, images, ready
 
+import structmae
 from structmae.errors import StructmaeError
 from structmae.nn.build import build_encoder
 
@@ -162,3 +164,14 @@ def test_images_of_several_channels():
         other = data.x[:2].clone()
         other[:, 2, 0, 0] += 1.0
         assert not torch.equal(one, model.encoder(other))
+
+
+def test_bytes_are_read_as_images_are_loaded():
+    """uint8 values from 0 to 255 are the same image as floats from 0 to 1, in an array too."""
+    x = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    run = structmae.pretrain(x, recipe="mae", settings={"tokens.patch": 2, "train.epochs": 1}, progress=False)
+    with torch.no_grad():
+        torch.testing.assert_close(run.encoder(torch.from_numpy(x)), run.embed())
+        torch.testing.assert_close(run.encoder(torch.from_numpy(x).float() / 255), run.embed())
+    with pytest.raises(StructmaeError, match="images of 3 x 8 x 8: this encoder reads 1 x 8 x 8"):
+        run.encoder(torch.zeros(2, 3, 8, 8))
