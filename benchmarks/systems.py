@@ -97,7 +97,10 @@ SYSTEMS = (
         "gmae", Case("gmae", "cora", HARNESS), _graphmae("cora"),
         f"gmae and graphmae at size tiny, gmae on neighbourhoods (15 epochs of 1,024); {_SMALL}.",
     ),
-    System("gmae", Case("gmae", "mutag", HARNESS), _graphmae("mutag"), "gmae and graphmae at size tiny, 15 and 20 epochs."),
+    System(
+        "gmae", Case("gmae", "mutag", HARNESS), _graphmae("mutag"),
+        "gmae and graphmae at size tiny, 15 and 20 epochs.",
+    ),
     System(
         "graph_transformer", Case("graphmae", "cora", _TRANSFORMER), _graphmae("cora"),
         f"graphmae at size tiny with encoder.kind=graph_transformer, equal epochs; {_SMALL}.",
