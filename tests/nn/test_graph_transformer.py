@@ -32,8 +32,9 @@ def tokenizer(width=4, **changes):
 def encoder_of(**changes):
     recipe = resolve("graphmae", {**BASE, **changes})
     made = build(recipe, tokenizer()).encoder.eval()
+    generator = torch.Generator().manual_seed(0)
     for weight in made.body.parameters():  # no part that starts near zero, or alike, goes unseen
-        torch.nn.init.normal_(weight, std=0.5)
+        torch.nn.init.normal_(weight, std=0.5, generator=generator)
     return made
 
 
