@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmae import masking
+from structmae import Images, masking
 from structmae.evaluate.frozen import frozen
 from structmae.masking import VALIDATION, Act
 from structmae.model import Batch
@@ -136,9 +136,10 @@ def subsets_read(run: Run) -> tuple[int, int]:
     """Of all subsets of the maps, those of which the encoder makes vectors that are finite and their own; and how many
     subsets there are."""
     data = run.data()
-    x: Tensor = data.x[:ITEMS].to(run.device)  # type: ignore[union-attr]
-    of = torch.arange(len(data.maps)).repeat_interleave(torch.tensor([size for _, size in data.maps]))  # type: ignore[union-attr]
-    maps = range(len(data.maps))  # type: ignore[union-attr]
+    assert isinstance(data, Images)
+    x = data.x[:ITEMS].to(run.device)
+    of = torch.arange(len(data.maps)).repeat_interleave(torch.tensor([size for _, size in data.maps]))
+    maps = range(len(data.maps))
     subsets = [some for size in maps for some in combinations(maps, size + 1)]
     found: list[Tensor] = []
     with frozen(run.encoder):

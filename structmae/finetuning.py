@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from structmae import registry
-from structmae.checkpoint import Checkpoint, claim, load_weights, read_json, save_weights, unless_failed, write_json
+from structmae.checkpoint import Checkpoint, claim, read_json, save_weights, unless_failed, write_json
 from structmae.errors import StructmaeError, UsageError
 from structmae.nn.build import build_encoder
 from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
@@ -20,7 +20,7 @@ from structmae.run import TASKS, Run, build, describe_data, load, read_config, s
 from structmae.train import Interrupted, Position, fit
 from structmae.tuning.model import TaskModel
 
-INITIAL = "random_init.safetensors"
+INITIAL = "random_init"  # the folder, and the file of weights, of the other arm
 
 
 def finetune(
@@ -114,8 +114,7 @@ def finetune(
             raise Interrupted(f"{error}: go on with the same command and --out {folder} --resume") from None
     if folder is not None:
         write_json(folder / "result.json", tuned.result)
-        for state in (folder / "resume.pt", folder / "random_init" / "resume.pt"):
-            state.unlink(missing_ok=True)
+        Checkpoint(folder).state.unlink(missing_ok=True)
     return tuned
 
 
@@ -155,24 +154,21 @@ class TunedRun(Run):
         seeded = replace(self.recipe, train=replace(self.recipe.train, seed=self.config["base"]["seed"]))
         initial = build(seeded, deepcopy(self.encoder.tokenizer)).encoder
         model.encoder.load_state_dict({**initial.state_dict(), **_buffers(self.encoder)})
-        weights = None if self.folder is None else self.folder / INITIAL
-        if weights is not None and weights.exists():
-            load_weights(weights, model)
-            return model.to(self.device).eval()
-        beside = None if self.folder is None else self.folder / "random_init"
-        if beside is not None:
-            beside.mkdir(exist_ok=True)
-        position = self.train_arm(model, beside)
-        self._initial_best = position.best_epoch
-        if beside is not None:
-            write_json(beside / "position.json", {"best_epoch": position.best_epoch, "validation": position.validation})
-        if weights is not None:
-            save_weights(weights, model)
-        return model
+
+        def train(beside: Path | None) -> Position:
+            position = self.train_arm(model, beside)
+            self._initial_best = position.best_epoch
+            if beside is not None:
+                chosen = {"best_epoch": position.best_epoch, "validation": position.validation}
+                write_json(beside / "position.json", chosen)
+            return position
+
+        self.trained_beside(INITIAL, model, train)
+        return model.to(self.device).eval()
 
     def initial_best(self) -> int | None:
         """The epoch that validation chose for the model of `initial_model`."""
-        kept = None if self.folder is None else self.folder / "random_init" / "position.json"
+        kept = None if self.folder is None else self.folder / INITIAL / "position.json"
         return read_json(kept)["best_epoch"] if kept is not None and kept.exists() else self._initial_best
 
     def evaluate(self, data: Any = None, *, task: str | None = None, **options: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The image modality: how images are read, become tokens and batches, and are described."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,8 +60,3 @@ def describe(images: Images, tokenizer: ImageTokenizer) -> str:
     if tokenizer.vocabulary:
         tokens = f"{rows * columns} tokens, a pixel each, of {tokenizer.vocabulary} colours"
     return f"{images.name}: {images.num_items} images, {images.schema}{maps}; {tokens}"
-
-
-def adapt(tokenizer: ImageTokenizer, images: Images) -> ImageTokenizer:
-    """The tokenizer for fine-tuning on other images: as it is."""
-    return deepcopy(tokenizer)

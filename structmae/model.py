@@ -60,8 +60,14 @@ class Head(nn.Module):
         self.name, self.options, self.decoder, self.target, self.kind = name, options, decoder, target, kind
         self.loss = registry.get("loss", options.loss)
 
-    def query(self, encoded: Encoded, plans: Mapping[str, TorchPlan]) -> Tensor:
-        """The tokens (K,) that the head is asked about: scored ones or all, of its own kind."""
+    def query(self, encoded: Encoded, plans: Mapping[str, TorchPlan], negatives: Tensor | None = None) -> Tensor:
+        """What the head is asked about: tokens (K,), scored ones or all, of its own kind; or pairs of nodes (2, K), the
+        scored edges and then as many `negatives`."""
+        if self.options.of == "pair":
+            ends = encoded.tokens["edge"].ends
+            assert ends is not None
+            assert negatives is not None
+            return torch.cat([ends[:, plans["edge"].scored], negatives], 1)
         part = encoded.tokens[self.options.of]
         if self.options.at == "scored":
             rows = plans[self.options.of].scored
@@ -73,19 +79,10 @@ class Head(nn.Module):
     def forward(self, encoded: Encoded, batch: Batch, views: Mapping[str, Encoded], main: TorchPlan) -> Tensor | None:
         """Mean error over what is asked and observed, and over decodings: one for each re-masking. None where nothing
         is asked, so that an empty set is never a NaN."""
-        if self.options.of == "pair":
-            part, negatives = encoded.tokens["edge"], batch.negatives
-            assert part.ends is not None
-            assert negatives is not None
-            asked = torch.cat([part.ends[:, batch.plans["edge"].scored], negatives], 1)
-            target = torch.zeros(asked.shape[1], 1, device=asked.device)
-            target[: len(batch.plans["edge"].scored)] = 1.0
-            observed = None
-        else:
-            asked = self.query(encoded, batch.plans)
-            target, observed = self.target(encoded, views, asked) if len(asked) else (asked, None)
+        asked = self.query(encoded, batch.plans, batch.negatives)
         if not asked.shape[-1]:
             return None
+        target, observed = self.target(encoded, views, asked)
         zeroed: list[Tensor | None] = [main.hidden if self.options.remask == "hidden" else None]
         if self.options.remask == "random":
             zeroed = [plan.hidden for plan in batch.remasks[self.name]]
@@ -139,7 +136,7 @@ class MaskedAutoencoder(Trainable):
         encoded = self.encode(batch.tokens, batch.plans)
         views = _Seen(lambda name: self._view(name, batch.views[name]))
         total: Tensor | None = None
-        main = batch.plans[next(iter(batch.tokens))]  # the first set is the one with latents
+        main = batch.plans[self.encoder.name]
         found: dict[str, Tensor | None] = {}
         found |= {name: head(encoded, batch, views, main) for name, head in self.heads.items()}
         found |= {name: term(self.encoder, encoded, views) for name, term in self.terms.items()}
@@ -181,7 +178,7 @@ class MaskedAutoencoder(Trainable):
         """Each head's prediction (M, P) for every token of its set, normalised as `Encoder.prepare` leaves them. Heads
         of pairs, and rows of another kind than a head rebuilds, are left out (0)."""
         encoded = self.encode(batch.tokens, batch.plans)
-        hidden = batch.plans[next(iter(batch.tokens))].hidden
+        hidden = batch.plans[self.encoder.name].hidden
         rebuilt: dict[str, Tensor] = {}
         for name, head in self.heads.items():
             if not isinstance(head, Head) or head.options.of == "pair":

@@ -67,26 +67,35 @@ class Run:
     def plain_encoder(self, progress: Callable[[str], None] | None = None) -> Encoder:
         """The encoder of the same recipe trained as long without its terms: this run's own where it has none. It is
         trained when first asked for, and kept in the run's folder."""
-        recipe = replace(self.recipe, terms=TermOptions())
         if not self.model.terms:
             return self.encoder
-        model = build(recipe, deepcopy(self.encoder.tokenizer))
-        weights = None if self.folder is None else self.folder / "plain.safetensors"
+        recipe = replace(self.recipe, terms=TermOptions())
+        model = build(recipe, deepcopy(self.encoder.tokenizer)).to(self.device)
+
+        def train(beside: Path | None) -> Position:
+            if progress is not None:
+                progress("training the same recipe without its terms, to compare with")
+            checkpoint, shown = None if beside is None else Checkpoint(beside), progress is not None
+            source = self.source(self.data())
+            return fit(model, source, recipe, device=self.device, checkpoint=checkpoint, progress=shown)
+
+        self.trained_beside("plain", model, train)
+        return model.encoder.eval()
+
+    def trained_beside(self, name: str, model: nn.Module, train: Callable[[Path | None], Position]) -> None:
+        """Give `model` the weights that `train` does, by way of a folder of that name in the run's. They are kept, and
+        found there the next time; where the run has no folder they are in memory alone."""
+        weights = None if self.folder is None else self.folder / f"{name}.safetensors"
         if weights is not None and weights.exists():
             load_weights(weights, model)
-            return model.encoder.to(self.device).eval()
-        if progress is not None:
-            progress("training the same recipe without its terms, to compare with")
-        beside = None if self.folder is None else self.folder / "plain"
+            return
+        beside = None if self.folder is None else self.folder / name
         if beside is not None:
             beside.mkdir(exist_ok=True)
-        checkpoint = None if beside is None else Checkpoint(beside)
-        source, shown = self.source(self.data()), progress is not None
-        fit(model.to(self.device), source, recipe, device=self.device, checkpoint=checkpoint, progress=shown)
-        if weights is not None and checkpoint is not None:
+        train(beside)
+        if beside is not None and weights is not None:
             save_weights(weights, model)
-            checkpoint.state.unlink(missing_ok=True)
-        return model.encoder.eval()
+            Checkpoint(beside).state.unlink(missing_ok=True)
 
     def data(self, data: Any = None, nodes: str | os.PathLike[str] | None = None) -> Structure:
         """`data`, read as the run's own data was (columns, categories, directions); without it the run's own data.

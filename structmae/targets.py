@@ -119,11 +119,12 @@ class Degree(Target):
 
 
 class Pairs(Target):
-    """1 for hidden edges, which come first, 0 for pairs that are no edges: as many of one as of the other, or fewer
-    where a graph has not so many."""
+    """1 for pairs of nodes (2, K) that are edges, 0 for the others."""
 
     def forward(self, encoded: Encoded, views: Mapping[str, Encoded], rows: Tensor) -> Found:
-        raise NotImplementedError("a pair's label is known to the head that asks about it")
+        ends, nodes = encoded.tokens["edge"].ends, len(encoded.tokens["node"])
+        assert ends is not None
+        return torch.isin(rows[0] * nodes + rows[1], ends[0] * nodes + ends[1])[:, None].float(), None
 
 
 def build_target(options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Target:

@@ -47,9 +47,8 @@ class Infonce(Term):
 
     def __init__(self, recipe: Recipe, encoder: Encoder):
         super().__init__()
-        options, name = recipe.terms.infonce, next(iter(encoder.token_widths))
+        options, name = recipe.terms.infonce, encoder.name
         self.weight, self.view, self.temperature = options.weight, options.view, options.temperature
-        self.set = name
         view = recipe.views[options.view]
         self.decoder = None
         if options.layers:
@@ -75,9 +74,9 @@ class Infonce(Term):
     def _own(self, encoder: Encoder, encoded: Encoded) -> tuple[Tensor, Tensor]:
         if self.decoder is None:
             return encoder.units(encoded)
-        part = encoded.tokens[self.set]
+        part, name = encoded.tokens[encoder.name], encoder.name
         rows = torch.arange(len(part), device=part.ptr.device) if part.valid is None else part.valid.nonzero()[:, 0]
-        whole = Encoded({self.set: self.decoder(encoded, rows, None)}, encoded.tokens, encoded.seen, {self.set: rows})
+        whole = Encoded({name: self.decoder(encoded, rows, None)}, encoded.tokens, encoded.seen, {name: rows})
         return encoder.units(whole)
 
     def stepped(self) -> None:
@@ -120,6 +119,7 @@ class Clustering(Term):
     centres: Tensor
     share: Tensor
     occupied: Tensor
+    running: Tensor
 
     def __init__(self, recipe: Recipe, encoder: Encoder):
         super().__init__()
@@ -152,7 +152,7 @@ class Clustering(Term):
             labels = torch.from_numpy(found.labels_).long()
             self.share.copy_(torch.bincount(labels, minlength=self.clusters) / len(vectors))
             self.occupied.copy_(self.share)
-            self.running.fill_(True)  # type: ignore[operator]
+            self.running.fill_(True)
 
     def assign(self, vectors: Float[Tensor, "items width"]) -> Float[Tensor, "items clusters"]:
         """How much each item belongs to each cluster: Student's t with one degree of freedom (equation 1)."""

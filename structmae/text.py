@@ -1,7 +1,6 @@
 """The text modality: how text is read, becomes tokens and batches, and is described."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,8 +58,3 @@ def describe(texts: Texts, tokenizer: TextTokenizer) -> str:
         f"{texts.name}: {texts.num_items} documents, {texts.num_characters} characters; windows of {tokenizer.context} "
         f"pieces{shrunk}, {tokenizer.vocabulary} different ones"
     )
-
-
-def adapt(tokenizer: TextTokenizer, texts: Texts) -> TextTokenizer:
-    """The tokenizer for fine-tuning on other text: as it is."""
-    return deepcopy(tokenizer)

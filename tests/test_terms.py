@@ -86,7 +86,7 @@ def test_uniformity_is_its_formula(seed, count, scale):
 class Given(Encoder):
     """An encoder of vectors that are given."""
 
-    width, token_widths = 4, {"patch": 4}
+    name, width, token_widths = "patch", 4, {"patch": 4}
 
     def units(self, encoded):
         return encoded.latent["patch"], encoded.kept["patch"]

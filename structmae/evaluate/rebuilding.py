@@ -1,5 +1,6 @@
 """How each kind of head is scored on held-out items: values, ids, codes, and others by their loss."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -67,18 +68,24 @@ class Asked:
     said: dict[str, list[Tensor]]
 
 
-class Scorer:
+class Scorer(ABC):
     """Adds up over batches; `row` is what the evaluation says."""
 
     def __init__(self, head: Head, held: Held):
         self.head, self.held = head, held
         self.count = 0
 
-    def add(self, asked: Asked) -> None:
-        raise NotImplementedError
-
+    @abstractmethod
     def row(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """The row of the head, once all are added."""
+
+
+class Tokenwise(Scorer):
+    """A score of what is said of each token, which counting or averaging over the training items can say as well."""
+
+    @abstractmethod
+    def add(self, asked: Asked) -> None:
+        """One batch of the test items."""
 
     def everywhere(self) -> Iterator[tuple[TokenSet, Tensor, Tensor, Tensor | None]]:
         """Of the training items all tokens that the head may be asked about, and its target."""
@@ -93,7 +100,7 @@ class Scorer:
             yield part, rows, target, observed
 
 
-class Values(Scorer):
+class Values(Tokenwise):
     """The squared error, beside the mean over the training items of each value at its place."""
 
     def __init__(self, head: Head, held: Held):
@@ -146,7 +153,7 @@ class Hits:
     bits: float = 0.0
 
 
-class Classes(Scorer):
+class Classes(Tokenwise):
     """The accuracy, and the mean bits of the true class."""
 
     def __init__(self, head: Head, held: Held):

@@ -10,7 +10,7 @@ from structmae.data.texts import Texts
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.frozen import frozen
 from structmae.evaluate.maps import of_maps
-from structmae.evaluate.rebuilding import Asked, Held, Losses, Scorer, scorer
+from structmae.evaluate.rebuilding import Asked, Held, Losses, Scorer, Tokenwise, scorer
 from structmae.model import Batch, Head, MaskedAutoencoder
 from structmae.nn.base import Encoder
 from structmae.nn.sequence import SequenceEncoder
@@ -101,6 +101,7 @@ def _add(models: Mapping[str, MaskedAutoencoder], batch: Batch, scorers: Mapping
                 items = len(read.tokens[head.options.of].item_id)
                 each.lost({arm: terms[name] for arm, terms in losses.items()}, items)
             continue
+        assert isinstance(each, Tokenwise)
         plan = batch.plans[head.options.of]
         asked = head.query(read, batch.plans)
         if not len(asked):

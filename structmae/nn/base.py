@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from structmae.masking import Act
 from structmae.masking.torch import TorchPlan, apply, take
+from structmae.nn.gnn import pooled
 from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
 
@@ -26,11 +27,13 @@ class Encoded:
 
 
 class Encoder(nn.Module, ABC):
-    """The part that is kept. `width` is that of its latents; by token set, `token_widths` is that of the tokens'
-    values, `content_widths` that of embedded content, which is what a mask token replaces. `tokenizer` made the tokens.
-    Where they are ids, `vocabulary` is how many there are.
+    """The part that is kept. `name` is the token set that has latents, `width` that of its latents; by token set,
+    `token_widths` is that of the tokens' values, `content_widths` that of embedded content, which is what a mask token
+    replaces. `tokenizer` made the tokens. Where they are ids, `vocabulary` is how many there are.
     """
 
+    name: str
+    pool: str
     width: int
     token_widths: dict[str, int]
     content_widths: dict[str, int]
@@ -99,15 +102,26 @@ class Encoder(nn.Module, ABC):
         """What a person gets of whole, unmasked tokens: a vector each, or one an item."""
         return self.vectors(self.read(tokens))
 
-    @abstractmethod
     def vectors(self, encoded: Encoded) -> Tensor:
         """Latents as a person and a task's head read them: one vector a token (0 where it has no latent), or where the
         recipe pools one an item, of the tokens that have latents."""
+        return self.spread(encoded) if self.pool == "none" else self.pooled(encoded, self.pool)
 
-    @abstractmethod
     def units(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         """What losses between vectors compare, (units, width), and which each is (units,), ascending: one an item, of
         the tokens that have latents; of a graph whose nodes are what is wanted, one a node."""
+        vectors = self.pooled(encoded, "mean" if self.pool == "none" else self.pool)
+        return vectors, torch.arange(len(vectors), device=vectors.device)
+
+    def spread(self, encoded: Encoded) -> Tensor:
+        """Latents by token, zeros where there is none."""
+        return placed(encoded.latent[self.name], encoded.kept[self.name], len(encoded.tokens[self.name]))
+
+    def pooled(self, encoded: Encoded, how: str) -> Tensor:
+        """One vector an item, of the tokens that have latents."""
+        part, rows = encoded.tokens[self.name], encoded.kept[self.name]
+        of = part.batch if rows is None else part.batch[rows]
+        return pooled(encoded.latent[self.name], of, len(part.item_id), how)
 
     @abstractmethod
     def decoder(self, head: HeadOptions, options: EncoderOptions, out: int) -> "Decoder":
@@ -125,6 +139,15 @@ class Decoder(nn.Module, ABC):
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
         """A prediction (scored, width) for each token `scored` of one set, or for pairs `scored` (2, K) of tokens. At
         the rows `zeroed` of the set that has latents the decoder reads zeros."""
+
+
+def placed(z: Tensor, rows: Tensor | None, size: int, token: Tensor | None = None) -> Tensor:
+    """Latents z in the `rows` that they are of (None: all are there), and `token` (1, width), or zeros, in the others
+    of `size`."""
+    if rows is None:
+        return z
+    empty = z.new_zeros(size, z.shape[1]) if token is None else token.to(z.dtype).expand(size, -1)
+    return empty.index_copy(0, rows, z)
 
 
 def _hidden(content: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:

@@ -117,17 +117,7 @@ def gin_layer(
     return Convolution(GINEConv(dense, edge_dim=edge_width) if edge_width else GINConv(dense), edge_width > 0)
 
 
-def mlp_layer(
-    width_in: int,
-    width_out: int,
-    *,
-    hidden: int,
-    heads: int,
-    attention_dropout: float,
-    norm: str,
-    activation: str,
-    edge_width: int,
-) -> nn.Module:
+def mlp_layer(width_in: int, width_out: int, **unread: object) -> nn.Module:
     """A dense layer for each node alone: for decoders that look at no neighbours."""
     return Alone(nn.Linear(width_in, width_out))
 

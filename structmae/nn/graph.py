@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
 from structmae.masking.torch import TorchPlan
-from structmae.nn.base import Decoder, Encoded, Encoder
-from structmae.nn.gnn import ACTIVATIONS, GNN, pooled
+from structmae.nn.base import Decoder, Encoded, Encoder, placed
+from structmae.nn.gnn import ACTIVATIONS, GNN
 from structmae.nn.graph_transformer import GraphTransformer
 from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
@@ -27,7 +27,7 @@ class GraphEncoder(Encoder):
 
     def __init__(self, options: EncoderOptions, tokenizer: NodeTokenizer):
         super().__init__()
-        self.tokenizer, self.pool = tokenizer, options.pool
+        self.name, self.tokenizer, self.pool = "node", tokenizer, options.pool
         self.width, self.token_widths = options.hidden, {"node": tokenizer.width}
         if tokenizer.edge_tokens:
             self.token_widths["edge"] = tokenizer.edge_width
@@ -63,28 +63,14 @@ class GraphEncoder(Encoder):
 
     def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
         if self.tokenizer.hops:  # each neighbourhood begins with the node that it is of
-            return self._spread(encoded)[encoded.tokens["node"].ptr[:-1]]
-        return self._spread(encoded) if self.pool == "none" else self._pooled(encoded, self.pool)
+            return self.spread(encoded)[encoded.tokens["node"].ptr[:-1]]
+        return super().vectors(encoded)
 
     def units(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
-        if self.pool == "none" and not self.tokenizer.hops:
-            latent, rows = encoded.latent["node"], encoded.kept["node"]
-            return latent, torch.arange(len(latent), device=latent.device) if rows is None else rows
-        vectors = self._pooled(encoded, "mean" if self.pool == "none" else self.pool)
-        return vectors, torch.arange(len(vectors), device=vectors.device)
-
-    def _spread(self, encoded: Encoded) -> Tensor:
-        """Latents by node, zeros where there is none."""
+        if self.pool != "none" or self.tokenizer.hops:
+            return super().units(encoded)
         latent, rows = encoded.latent["node"], encoded.kept["node"]
-        if rows is None:
-            return latent
-        return latent.new_zeros(len(encoded.tokens["node"]), self.width).index_copy(0, rows, latent)
-
-    def _pooled(self, encoded: Encoded, how: str) -> Tensor:
-        """One vector a graph, of the nodes that have latents."""
-        node, rows = encoded.tokens["node"], encoded.kept["node"]
-        of = node.batch if rows is None else node.batch[rows]
-        return pooled(encoded.latent["node"], of, len(node.item_id), how)
+        return latent, torch.arange(len(latent), device=latent.device) if rows is None else rows
 
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         return {name: part.values for name, part in tokens.items()}
@@ -161,9 +147,7 @@ class GraphDecoder(Decoder):
 
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
         z, rows = self.bridge(encoded.latent["node"]), encoded.kept["node"]
-        if rows is not None:
-            token = z.new_zeros(1, z.shape[1]) if self.token is None else self.token
-            z = token.expand(len(encoded.seen["node"]), -1).index_copy(0, rows, z)
+        z = placed(z, rows, len(encoded.seen["node"]), self.token)
         if zeroed is not None:
             z = z.index_fill(0, zeroed, 0.0)
         out: Tensor = self.body(z, encoded.seen["node"].relations["edges"])

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from structmae.errors import UsageError
-from structmae.nn.base import Decoder, Encoded, Encoder
-from structmae.nn.gnn import ACTIVATIONS, pooled
+from structmae.nn.base import Decoder, Encoded, Encoder, placed
+from structmae.nn.gnn import ACTIVATIONS
 from structmae.nn.transformer import FULL, Attention, Pattern, sines, transformer
 from structmae.recipe import EncoderOptions, HeadOptions, Recipe
 from structmae.tokens import TokenSet
@@ -69,26 +68,6 @@ class SequenceEncoder(Encoder):
             x = x + self.kind[part.kind]
         return {self.name: self.body(self.dropout(x), part.ptr, self.sees(part.position))}
 
-    def spread(self, encoded: Encoded) -> Tensor:
-        """Latents by token, zeros where there is none."""
-        latent, rows = encoded.latent[self.name], encoded.kept[self.name]
-        if rows is None:
-            return latent
-        return latent.new_zeros(len(encoded.tokens[self.name]), self.width).index_copy(0, rows, latent)
-
-    def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
-        return self.spread(encoded) if self.pool == "none" else self._pooled(encoded, self.pool)
-
-    def units(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
-        vectors = self._pooled(encoded, "mean" if self.pool == "none" else self.pool)
-        return vectors, torch.arange(len(vectors), device=vectors.device)
-
-    def _pooled(self, encoded: Encoded, how: str) -> Tensor:
-        """One vector an item, of the tokens that have latents."""
-        part, rows = encoded.tokens[self.name], encoded.kept[self.name]
-        of = part.batch if rows is None else part.batch[rows]
-        return pooled(encoded.latent[self.name], of, len(part.item_id), how)
-
     def layers(self, tokens: dict[str, TokenSet]) -> list[Float[Tensor, "items width"]]:
         """One vector an item from the output of each layer, nothing hidden: which layer is best is for a probe."""
         found: list[Tensor] = []
@@ -132,8 +111,6 @@ class SequenceDecoder(Decoder):
         self.across: nn.Module | None = None
         if head.layers:
             options = replace(options, heads=head.heads or options.heads)
-            if width % options.heads:
-                raise UsageError(f"heads.*.hidden={width} must be a multiple of its {options.heads} attention heads")
             self.bridge = nn.Linear(encoder.width, width)
             self.token = nn.Parameter(torch.empty(1, width).normal_(std=0.02))
             self.position = positions(options.positions, encoder.places, width)
@@ -151,11 +128,11 @@ class SequenceDecoder(Decoder):
         part = encoded.seen[self.name]
         z, rows = encoded.latent[self.name], encoded.kept[self.name]
         if self.body is None:
-            full = z if rows is None else z.new_zeros(len(part), z.shape[1]).index_copy(0, rows, z)
+            full = placed(z, rows, len(part))
             full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
             return self._out(full[scored])
         z = self.bridge(z)
-        full = z if rows is None else self.token.to(z.dtype).expand(len(part), -1).index_copy(0, rows, z)
+        full = placed(z, rows, len(part), self.token)
         full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
         full = full + self.position[part.position]
         if self.kind is not None and part.kind is not None:

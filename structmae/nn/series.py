@@ -112,9 +112,9 @@ class SeriesEncoder(SequenceEncoder):
             return vectors
         return vectors.reshape(-1, encoded.tokens["segment"].members * self.width)
 
-    def _pooled(self, encoded: Encoded, how: str) -> Tensor:
+    def pooled(self, encoded: Encoded, how: str) -> Tensor:
         if not self.mixed:
-            return super()._pooled(encoded, how)
+            return super().pooled(encoded, how)
         part, rows, latent = encoded.tokens["segment"], encoded.kept["segment"], encoded.latent["step"]
         of = part.batch if rows is None else part.batch[rows]
         place = torch.arange(len(part), device=latent.device) if rows is None else rows

@@ -14,7 +14,7 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.masking.kernels import ranks_at
 from structmae.masking.rng import Purpose, stream
 from structmae.recipe import Recipe
-from structmae.tokens.sets import TokenSet
+from structmae.tokens.sets import RowSource, TokenSet
 
 PIXELS = 200_000  # of the training images, at most, that a palette is made of
 _BLOCK = 1 << 24  # values that are worked on together
@@ -177,22 +177,12 @@ class ImageTokenizer(nn.Module):
         return torch.stack(parts, 1).permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, self.most * self.patch * self.patch)
 
 
-class ImageSource:
+class ImageSource(RowSource):
     """Images in memory or in a mapped file. An epoch goes through the training images; a row of `rows` is one."""
 
     def __init__(self, images: Images, tokenizer: ImageTokenizer, device: torch.device | None = None):
         self.images, self.tokenizer, self.device = images, tokenizer, device or torch.device("cpu")
         self.rows = images.split["train"]
-
-    @property
-    def num_items(self) -> int:
-        return len(self.rows)
-
-    def batch(self, items: Int[Tensor, "chosen"]) -> dict[str, TokenSet]:
-        return self.at(self.rows[items])
-
-    def target(self, items: Int[Tensor, "chosen"]) -> dict[str, Tensor] | None:
-        return None
 
     def at(self, rows: Int[Tensor, "B"]) -> dict[str, TokenSet]:
         """These of all images; an image's name is its row."""

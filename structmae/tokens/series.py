@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from structmae.data.series import Series
 from structmae.errors import StructmaeError
 from structmae.recipe import Recipe
-from structmae.tokens.sets import TokenSet
+from structmae.tokens.sets import RowSource, TokenSet
 
 FEWEST = 4  # segments of a window: with fewer there is little to hide and to hide it by
 
@@ -168,7 +168,7 @@ class SeriesTokenizer(nn.Module):
         return values.reshape(-1, channels, self.context)
 
 
-class SeriesSource:
+class SeriesSource(RowSource):
     """Windows of a table of series. An epoch goes through those in the training rows, or the training recordings."""
 
     def __init__(
@@ -187,20 +187,10 @@ class SeriesSource:
         train = torch.from_numpy(np.asarray(series.split["train"]))
         if series.level == "panel":
             begin, end = train.tolist()
-            self.starts = torch.arange(begin, max(end - self.context + 1, begin))
+            self.rows = torch.arange(begin, max(end - self.context + 1, begin))
         else:
             begins, ends = torch.from_numpy(series.ptr[:-1])[train], torch.from_numpy(series.ptr[1:])[train]
-            self.starts = torch.cat([torch.arange(a, b, self.context) for a, b in zip(begins, ends, strict=True)])
-
-    @property
-    def num_items(self) -> int:
-        return len(self.starts)
-
-    def batch(self, items: Int[Tensor, "chosen"]) -> dict[str, TokenSet]:
-        return self.at(self.starts[items])
-
-    def target(self, items: Int[Tensor, "chosen"]) -> dict[str, Tensor] | None:
-        return None
+            self.rows = torch.cat([torch.arange(a, b, self.context) for a, b in zip(begins, ends, strict=True)])
 
     def at(self, starts: Int[Tensor, "B"]) -> dict[str, TokenSet]:
         """The windows of `context` rows that start at these rows; a window's name is its first row."""

@@ -1,5 +1,6 @@
 """What every encoder reads: tokens in a row, with the items they belong to and the relations between them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -170,6 +171,27 @@ class TokenSet:
         return replace(
             self, relations={name: relation.to(device) for name, relation in self.relations.items()}, **moved
         )
+
+
+class RowSource(ABC):
+    """Items by number: an epoch goes through the `rows` that train; `at` gives the tokens of any."""
+
+    rows: Int[Tensor, "items"]
+    device: torch.device
+
+    @property
+    def num_items(self) -> int:
+        return len(self.rows)
+
+    def batch(self, items: Int[Tensor, "chosen"]) -> dict[str, TokenSet]:
+        return self.at(self.rows[items])
+
+    def target(self, items: Int[Tensor, "chosen"]) -> dict[str, Tensor] | None:
+        return None
+
+    @abstractmethod
+    def at(self, rows: Int[Tensor, "B"]) -> dict[str, TokenSet]:
+        """The token sets of the items of these numbers."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from structmae.data.texts import Texts
 from structmae.errors import StructmaeError
 from structmae.recipe import Recipe
-from structmae.tokens.sets import TokenSet
+from structmae.tokens.sets import RowSource, TokenSet
 
 FEWEST = 8  # pieces of a window: with fewer there is little to hide
 
@@ -83,7 +83,7 @@ class TextTokenizer(nn.Module):
         return {"piece": _set(flat, torch.tensor(lengths, dtype=torch.int64), ids)}
 
 
-class TextSource:
+class TextSource(RowSource):
     """Windows of `context` pieces side by side; the last of a document is shorter. An epoch goes through those of the
     training documents.
 
@@ -111,16 +111,6 @@ class TextSource:
             for key, chosen in texts.split.items()
         }
         self.rows = self.parts["train"]
-
-    @property
-    def num_items(self) -> int:
-        return len(self.rows)
-
-    def batch(self, items: Int[Tensor, "chosen"]) -> dict[str, TokenSet]:
-        return self.at(self.rows[items])
-
-    def target(self, items: Int[Tensor, "chosen"]) -> dict[str, Tensor] | None:
-        return None
 
     def at(self, windows: Int[Tensor, "B"]) -> dict[str, TokenSet]:
         """Windows by number, which is a window's name."""

@@ -169,11 +169,11 @@ def test_training_windows_lie_in_the_training_rows(rows, context, at):
     made = fitted(series, **{"tokens.context": context})
     source = SeriesSource(series, made)
     begin, end = series.split["train"].tolist()
-    assert source.starts.tolist() == list(range(begin, end - made.context + 1))
-    assert source.num_items == len(source.starts) >= 1
+    assert source.rows.tolist() == list(range(begin, end - made.context + 1))
+    assert source.num_items == len(source.rows) >= 1
     item = at % source.num_items
     part = source.batch(torch.tensor([item]))["segment"]
-    start = int(source.starts[item])
+    start = int(source.rows[item])
     mean, deviation = series.scale()
     expected = (series.values[start : start + made.context] - mean) / deviation
     np.testing.assert_allclose(made.join(part.values, 2)[0].T, expected, rtol=1e-4, atol=1e-5)
