@@ -1,6 +1,6 @@
 """The masked autoencoder: tokens -> plan -> encode -> decode -> loss."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -18,7 +18,7 @@ from structmae.recipe import HeadOptions, Recipe
 from structmae.targets import Target, build_target
 from structmae.terms import Term, build_terms
 from structmae.tokens import Source, TokenSet
-from structmae.views import Shadow
+from structmae.views import Seen, Shadow
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,15 @@ class Head(nn.Module):
         asked = self.query(encoded, batch.plans, batch.negatives)
         if not asked.shape[-1]:
             return None
-        target, observed = self.target(encoded, views, asked)
+        spares = self.options.loss == "sce"  # the cosine asks for less than all that is said and wanted
+        target, observed = (self.target.lazy if spares else self.target)(encoded, views, asked)
+        decode = self.decoder.deferred if spares else self.decoder
         zeroed: list[Tensor | None] = [main.hidden if self.options.remask == "hidden" else None]
         if self.options.remask == "random":
             zeroed = [plan.hidden for plan in batch.remasks[self.name]]
         errors = []
         for places in zeroed:
-            error = average(self.loss, self.decoder(encoded, asked, places), target, self.options.gamma, observed)
+            error = average(self.loss, decode(encoded, asked, places), target, self.options.gamma, observed)
             if error is None:
                 return None
             errors.append(error)
@@ -133,8 +135,8 @@ class MaskedAutoencoder(Trainable):
         )
 
     def forward(self, batch: Batch) -> Losses:
-        encoded = self.encode(batch.tokens, batch.plans)
-        views = _Seen(lambda name: self._view(name, batch.views[name]))
+        encoded = self.encode(batch.tokens, batch.plans, self.wanted(batch))
+        views = Seen(lambda name: self._view(name, batch.views[name]))
         total: Tensor | None = None
         main = batch.plans[self.encoder.name]
         found: dict[str, Tensor | None] = {}
@@ -146,9 +148,17 @@ class MaskedAutoencoder(Trainable):
         facts = [term.facts().items() for term in self.terms.values() if isinstance(term, Term)]
         return Losses(total, terms, dict(chain(*facts)))
 
-    def encode(self, tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan] | None = None) -> Encoded:
+    def wanted(self, batch: Batch) -> Tensor | None:
+        """The tokens whose latents are read, where those of hidden ones are not: all decoders get zeros there."""
+        spares = not self.terms and all(head.remask == "hidden" and head.of != "pair" for head in self.options.values())
+        plan = batch.plans[self.encoder.name]
+        return plan.visible if spares and len(plan.hidden) else None
+
+    def encode(
+        self, tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan] | None = None, wanted: Tensor | None = None
+    ) -> Encoded:
         """What the encoder makes of tokens, with the learned tokens in their places."""
-        return self.encoder.read(tokens, plans, dict(self.tokens.items()))
+        return self.encoder.read(tokens, plans, dict(self.tokens.items()), wanted)
 
     def _view(self, name: str, view: View) -> Encoded:
         if name not in self.shadows:
@@ -189,18 +199,6 @@ class MaskedAutoencoder(Trainable):
             found = head.decoder(encoded, rows, hidden if head.options.remask == "hidden" else None)
             rebuilt[name] = found.new_zeros(len(part), found.shape[1]).index_copy(0, rows, found)
         return rebuilt
-
-
-class _Seen(dict[str, Encoded]):
-    """Views by name, each encoded when it is first asked for: a term that is not on yet costs nothing."""
-
-    def __init__(self, made: Callable[[str], Encoded]):
-        super().__init__()
-        self._made = made
-
-    def __missing__(self, name: str) -> Encoded:
-        self[name] = self._made(name)
-        return self[name]
 
 
 def _head(name: str, options: HeadOptions, recipe: Recipe, encoder: Encoder) -> Head:

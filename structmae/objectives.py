@@ -7,12 +7,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from structmae.fast.cosine import Deferred, cosine
+from structmae.fast.sparse import SparseRows, dense
+
 
 def scaled_cosine(
-    prediction: Float[Tensor, "scored width"], target: Float[Tensor, "scored width"], gamma: float
+    prediction: Float[Tensor, "scored width"] | Deferred,
+    target: Float[Tensor, "scored width"] | SparseRows,
+    gamma: float,
 ) -> Float[Tensor, "scored"]:
     """(1 - cos)^gamma: the angle to the target, with easy tokens weighed down (GraphMAE, section 3.3, equation 2)."""
-    return (1 - F.cosine_similarity(prediction, target, dim=-1, eps=1e-12)).clamp_min(0).pow(gamma)
+    return (1 - cosine(prediction, target)).clamp_min(0).pow(gamma)
 
 
 def mse(
@@ -51,9 +56,9 @@ def edge_bce(
 
 
 def average(
-    loss: Callable[[Tensor, Tensor, float], Tensor],
-    prediction: Float[Tensor, "scored width"],
-    target: Float[Tensor, "scored width"] | Int[Tensor, "scored"],
+    loss: Callable[..., Tensor],
+    prediction: Float[Tensor, "scored width"] | Deferred,
+    target: Float[Tensor, "scored width"] | Int[Tensor, "scored"] | SparseRows,
     gamma: float,
     observed: Bool[Tensor, "scored width"] | None = None,
 ) -> Float[Tensor, ""] | None:
@@ -61,7 +66,7 @@ def average(
     if observed is not None:
         if not bool(observed.any()):
             return None
-        prediction, target = prediction.where(observed, 0.0), target.where(observed, 0.0)
+        prediction, target = dense(prediction).where(observed, 0.0), dense(target).where(observed, 0.0)
     error = loss(prediction, target, gamma)
     if observed is None:
         return error.mean()

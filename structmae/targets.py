@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
+from structmae.fast.sparse import SparseRows
 from structmae.nn.base import Encoded, Encoder
 from structmae.recipe import HeadOptions, Recipe
 from structmae.tokens import Source
@@ -29,6 +30,13 @@ class Target(nn.Module):
     def fit(self, encoder: Encoder, source: Source) -> None:
         """Called once before training; what is learnt of the training data stays in buffers."""
 
+    def lazy(
+        self, encoded: Encoded, views: Mapping[str, Encoded], rows: Tensor
+    ) -> tuple[Tensor | SparseRows, Tensor | None]:
+        """As `forward`, for a loss that reads sparse rows."""
+        found: Found = self(encoded, views, rows)
+        return found
+
 
 class Values(Target):
     """Content, normalised as the encoder reads it; with `normalize` each token's by its own mean and deviation (He et
@@ -39,6 +47,14 @@ class Values(Target):
         values = part.values[rows]
         observed = None if part.observed is None else part.observed[rows]
         return (scaled(values, observed) if self.options.normalize else values), observed
+
+    def lazy(
+        self, encoded: Encoded, views: Mapping[str, Encoded], rows: Tensor
+    ) -> tuple[Tensor | SparseRows, Tensor | None]:
+        part = encoded.tokens[self.options.of]
+        if self.options.normalize or part.observed is not None or part.sparse is None:
+            return super().lazy(encoded, views, rows)
+        return SparseRows(part.sparse, rows.numpy()), None
 
 
 def scaled(values: Tensor, observed: Tensor | None) -> Tensor:

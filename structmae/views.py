@@ -1,9 +1,12 @@
-"""A module that follows another: its exponential moving average, which no gradient reaches."""
+"""Other views of a batch: what encodes them, an average that follows the encoder, and when they are encoded."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
 from torch import nn
+
+from structmae.nn.base import Encoded
 
 
 class Shadow(nn.Module):
@@ -24,3 +27,15 @@ class Shadow(nn.Module):
             mine.lerp_(theirs, 1 - self.momentum)
         for kept, given in zip(self.module.buffers(), online.buffers(), strict=True):
             kept.copy_(given)
+
+
+class Seen(dict[str, Encoded]):
+    """Views by name, each encoded when it is first asked for: a term that is not on yet costs nothing."""
+
+    def __init__(self, made: Callable[[str], Encoded]):
+        super().__init__()
+        self._made = made
+
+    def __missing__(self, name: str) -> Encoded:
+        self[name] = self._made(name)
+        return self[name]

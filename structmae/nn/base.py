@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmae.fast.cosine import Deferred
+from structmae.fast.sparse import SparseRows
 from structmae.masking import Act
 from structmae.masking.torch import TorchPlan, apply, take
 from structmae.nn.gnn import pooled
@@ -41,8 +43,9 @@ class Encoder(nn.Module, ABC):
     vocabulary: int = 0
 
     @abstractmethod
-    def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
-        """Each token's content on its own, before any token sees another. Hiding happens after this."""
+    def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Any]:
+        """Each token's content on its own, before any token sees another: tensors, or SparseRows where `encode` takes
+        them. Hiding happens after this."""
 
     def prepare(self, tokens: dict[str, TokenSet], visible: dict[str, Tensor] | None) -> dict[str, TokenSet]:
         """The tokens once it is known which of them may be read: normalised by statistics of the rows `visible` of each
@@ -50,24 +53,31 @@ class Encoder(nn.Module, ABC):
         return tokens
 
     def reveal(
-        self, h: dict[str, Tensor], tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]
+        self, h: dict[str, Any], tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]
     ) -> dict[str, TokenSet]:
         """The tokens with all that is hidden taken out of their structure too: what encoder and decoders may look at.
         `h` is embedded content after hiding."""
         return tokens
 
     @abstractmethod
-    def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+    def encode(self, h: dict[str, Any], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         """Embedded content, hidden or not, to latents (tokens, width). Where tokens are dropped, or not valid, it gets
         the others only."""
+
+    def encode_some(self, h: dict[str, Any], tokens: dict[str, TokenSet], rows: Tensor) -> dict[str, Tensor]:
+        """As `encode`, of the tokens `rows` alone: for encoders that can spare the others."""
+        latent = self.encode(h, tokens)
+        return {**latent, self.name: latent[self.name][rows]}
 
     def read(
         self,
         tokens: dict[str, TokenSet],
         plans: Mapping[str, TorchPlan] | None = None,
         mask_tokens: Mapping[str, Tensor] | None = None,
+        wanted: Tensor | None = None,
     ) -> Encoded:
-        """The latents of tokens, whole or where `plans` hide: nothing of a hidden token's content reaches them."""
+        """The latents of tokens, whole or where `plans` hide: nothing of a hidden token's content reaches them. Of all
+        tokens, or of the rows `wanted` of set `name`, where nobody asks for more."""
         plans, mask_tokens = plans or {}, mask_tokens or {}
         tokens = self.prepare(tokens, {name: plan.visible for name, plan in plans.items()} if plans else None)
         content = self.embed(self._swapped(tokens, plans))
@@ -78,7 +88,7 @@ class Encoder(nn.Module, ABC):
             if plan is None:
                 continue
             if plan.plan.dropped < len(plan.hidden):
-                content[name] = _hidden(content[name], plan, mask_tokens[name])
+                content[name] = hidden(content[name], plan, mask_tokens[name])
             if plan.plan.dropped:
                 kept[name] = plan.kept
         seen = self.reveal(content, tokens, plans)
@@ -86,7 +96,9 @@ class Encoder(nn.Module, ABC):
         for name, rows in kept.items():
             if rows is not None:
                 given[name], h[name] = seen[name].only(rows), take(content[name], rows)
-        return Encoded(self.encode(h, given), tokens, seen, kept)
+        if wanted is None or kept[self.name] is not None:
+            return Encoded(self.encode(h, given), tokens, seen, kept)
+        return Encoded(self.encode_some(h, given, wanted), tokens, seen, {**kept, self.name: wanted})
 
     def _swapped(self, tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]) -> dict[str, TokenSet]:
         """The tokens with ids of the vocabulary where a plan puts random ones."""
@@ -135,6 +147,11 @@ class Encoder(nn.Module, ABC):
 class Decoder(nn.Module, ABC):
     """Latents to a target."""
 
+    def deferred(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor | Deferred:
+        """As `forward`, for a loss that may spare the last linear map."""
+        made: Tensor = self(encoded, scored, zeroed)
+        return made
+
     @abstractmethod
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
         """A prediction (scored, width) for each token `scored` of one set, or for pairs `scored` (2, K) of tokens. At
@@ -150,8 +167,10 @@ def placed(z: Tensor, rows: Tensor | None, size: int, token: Tensor | None = Non
     return empty.index_copy(0, rows, z)
 
 
-def _hidden(content: Tensor, plan: TorchPlan, token: Tensor) -> Tensor:
+def hidden(content: Tensor | SparseRows, plan: TorchPlan, token: Tensor) -> Tensor | SparseRows:
     """Content as the encoder sees it. Random ids are in their place already."""
+    if isinstance(content, SparseRows):
+        return content.hidden(plan, token)
     if plan.plan.from_where is not None or not len(plan.with_act(Act.RANDOM)):
         return apply(content, plan, token)
     shown = content.index_put((plan.with_act(Act.TOKEN),), token.to(content.dtype))

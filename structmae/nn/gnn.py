@@ -1,8 +1,9 @@
 """Message-passing layers and stacks of them.
 
-The layers are PyTorch Geometric's own. They read a Relation that already has its self-loops (`NodeTokenizer.relation`),
-so none adds any. A layer of one's own is registered as the built-in ones are: a callable that takes the keywords of
-`gat_layer` and gives a module with `forward(h, relation)`.
+The layers are PyTorch Geometric's own, and where there are kernels that do the same (structmae/fast) those read their
+weights. They read a Relation that already has its self-loops (`NodeTokenizer.relation`), so none adds any. A layer of
+one's own is registered as the built-in ones are: a callable that takes the keywords of `gat_layer` and gives a module
+with `forward(h, relation)`.
 """
 
 from collections.abc import Callable
@@ -10,15 +11,20 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GINEConv
 
 from structmae import registry
+from structmae.fast.activation import PReLU
+from structmae.fast.cosine import Deferred
+from structmae.fast.dropout import dropout
+from structmae.fast.sparse import dense
+from structmae.nn.convolutions import Alone, Attention, Convolution, Layer, Mean, Rows, Sum, linear
 from structmae.tokens import Relation
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "prelu": nn.PReLU,
+    "prelu": PReLU,
     "relu": nn.ReLU,
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -39,19 +45,6 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batchnorm": BatchNorm,
     "layernorm": nn.LayerNorm,
 }
-
-
-class Convolution(nn.Module):
-    """A PyTorch Geometric layer over a Relation: (M, width_in) to (M, width_out)."""
-
-    def __init__(self, conv: nn.Module, reads_attributes: bool):
-        super().__init__()
-        self.conv, self.reads_attributes = conv, reads_attributes
-
-    def forward(self, h: Float[Tensor, "nodes width"], relation: Relation) -> Float[Tensor, "nodes out"]:
-        attributes = (relation.attributes,) if self.reads_attributes else ()
-        out: Tensor = self.conv(h, relation.edge_index, *attributes)
-        return out
 
 
 def gat_layer(
@@ -78,7 +71,7 @@ def gat_layer(
     gain = nn.init.calculate_gain("relu")
     for weight in (conv.lin.weight, conv.att_src, conv.att_dst):
         nn.init.xavier_normal_(weight, gain)
-    return Convolution(conv, edge_width > 0)
+    return Attention(conv, edge_width > 0)
 
 
 def gcn_layer(
@@ -93,7 +86,7 @@ def gcn_layer(
     edge_width: int,
 ) -> nn.Module:
     """Mean over neighbours with both degrees' roots (Kipf and Welling, ICLR 2017). Reads no edge attributes."""
-    return Convolution(GCNConv(width_in, width_out, add_self_loops=False), False)
+    return Mean(GCNConv(width_in, width_out, add_self_loops=False))
 
 
 def gin_layer(
@@ -111,27 +104,15 @@ def gin_layer(
 
     The node itself counts twice, once by the layer and once by its self-loop, as in GraphMAE's code.
     """
-    dense = nn.Sequential(
+    perceptron = nn.Sequential(
         nn.Linear(width_in, hidden), NORMS[norm](hidden), ACTIVATIONS[activation](), nn.Linear(hidden, width_out)
     )
-    return Convolution(GINEConv(dense, edge_dim=edge_width) if edge_width else GINConv(dense), edge_width > 0)
+    return Convolution(GINEConv(perceptron, edge_dim=edge_width), True) if edge_width else Sum(GINConv(perceptron))
 
 
 def mlp_layer(width_in: int, width_out: int, **unread: object) -> nn.Module:
     """A dense layer for each node alone: for decoders that look at no neighbours."""
     return Alone(nn.Linear(width_in, width_out))
-
-
-class Alone(nn.Module):
-    """A module of rows, over a Relation that it does not look at."""
-
-    def __init__(self, dense: nn.Module):
-        super().__init__()
-        self.dense = dense
-
-    def forward(self, h: Float[Tensor, "nodes width"], relation: Relation) -> Float[Tensor, "nodes out"]:
-        out: Tensor = self.dense(h)
-        return out
 
 
 class GNN(nn.Module):
@@ -157,7 +138,7 @@ class GNN(nn.Module):
         make = registry.get("layer", layer)
         pairs = list(pairwise(widths))
         closed = [not (open_end and index == len(pairs) - 1) for index in range(len(pairs))]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.layers = nn.ModuleList(
             make(
                 a, b, hidden=hidden, heads=heads, attention_dropout=attention_dropout,
@@ -174,12 +155,42 @@ class GNN(nn.Module):
             for (_, b), more in zip(pairs, closed, strict=True)
         )
 
-    def forward(self, h: Float[Tensor, "nodes width"], relation: Relation) -> Float[Tensor, "nodes out"]:
-        for layer, residual, end in zip(self.layers, self.residuals, self.ends, strict=True):
-            h = self.dropout(h)
-            out = layer(h, relation)
-            h = end(out if isinstance(residual, nn.ParameterList) else out + residual(h))
-        return h
+        # Batch statistics of the last layer are of all rows, wanted or not.
+        self.narrows = not any(isinstance(part, BatchNorm) for part in self.ends[-1].modules())
+
+    def reads_sparse(self, relation: Relation) -> bool:
+        """Whether the first layer has kernels for SparseRows."""
+        first = self.layers[0]
+        return isinstance(first, Convolution) and first.covered(relation)
+
+    def forward(
+        self, h: Rows, relation: Relation, rows: Int[Tensor, "wanted"] | None = None, defers: bool = False
+    ) -> Float[Tensor, "wanted out"] | Deferred:
+        """h: (M, width), what is hidden in it hidden; rows: the tokens whose output is wanted, increasing (None: all),
+        so that the last layer is computed for them alone. `defers`: of an open end the last linear map may be left to
+        do."""
+        chosen = rows if self.narrows else None
+        for index, (layer, residual, end) in enumerate(zip(self.layers, self.residuals, self.ends, strict=True)):
+            wanted = chosen if index == len(self.layers) - 1 else None
+            h = (
+                dropout(h, self.dropout, self.training)
+                if isinstance(h, Tensor)
+                else h.dropped(self.dropout, self.training)
+            )
+            if isinstance(layer, Layer):
+                out = layer(h, relation, wanted, defers and index == len(self.layers) - 1)
+            else:  # one of a person's own
+                out = layer(dense(h), relation)
+                out = out if wanted is None else out[wanted]
+            if isinstance(residual, nn.Linear) and wanted is None:
+                out = out + linear(h, residual.weight)
+            elif not isinstance(residual, nn.ParameterList):
+                given = dense(h)
+                out = out + residual(given if wanted is None else given[wanted])
+            if isinstance(out, Deferred):  # of an open end
+                return out
+            h = end(out)
+        return dense(h) if rows is chosen else dense(h)[rows]
 
 
 def pooled(h: Float[Tensor, "tokens width"], batch: Tensor, items: int, how: str) -> Float[Tensor, "items width"]:

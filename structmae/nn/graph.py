@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae.errors import StructmaeError
-from structmae.masking.torch import TorchPlan
+from structmae.fast.cosine import Deferred
+from structmae.fast.sparse import SparseRows, dense
+from structmae.masking.torch import TorchPlan, take
 from structmae.nn.base import Decoder, Encoded, Encoder, placed
 from structmae.nn.gnn import ACTIVATIONS, GNN
 from structmae.nn.graph_transformer import GraphTransformer
@@ -72,11 +75,15 @@ class GraphEncoder(Encoder):
         latent, rows = encoded.latent["node"], encoded.kept["node"]
         return latent, torch.arange(len(latent), device=latent.device) if rows is None else rows
 
-    def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
-        return {name: part.values for name, part in tokens.items()}
+    def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Any]:
+        content: dict[str, Any] = {name: part.values for name, part in tokens.items()}
+        node = tokens["node"]
+        if isinstance(self.body, GNN) and self.body.reads_sparse(node.relations["edges"]) and node.sparse is not None:
+            content["node"] = SparseRows.whole(node.sparse)
+        return content
 
     def reveal(
-        self, h: dict[str, Tensor], tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]
+        self, h: dict[str, Any], tokens: dict[str, TokenSet], plans: Mapping[str, TorchPlan]
     ) -> dict[str, TokenSet]:
         node = tokens["node"]
         edges = node.relations["edges"]
@@ -91,7 +98,12 @@ class GraphEncoder(Encoder):
             node = replace(node, structure=self.body.structure(edges, node.ptr))
         return tokens if node is tokens["node"] else {**tokens, "node": node}
 
-    def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
+    def encode_some(self, h: dict[str, Any], tokens: dict[str, TokenSet], rows: Tensor) -> dict[str, Tensor]:
+        if self.transformer:
+            return super().encode_some(h, tokens, rows)
+        return {"node": self.body(h["node"], tokens["node"].relations["edges"], rows)}
+
+    def encode(self, h: dict[str, Any], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         node = tokens["node"]
         if self.transformer:
             return {"node": self.body(h["node"], node.structure, node.relations["edges"], node.ptr)}
@@ -146,17 +158,35 @@ class GraphDecoder(Decoder):
         self.pair = nn.Linear(2 * width, out) if self.of_edges else None
 
     def forward(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor:
-        z, rows = self.bridge(encoded.latent["node"]), encoded.kept["node"]
-        z = placed(z, rows, len(encoded.seen["node"]), self.token)
-        if zeroed is not None:
+        return dense(self.deferred(encoded, scored, zeroed))
+
+    def deferred(self, encoded: Encoded, scored: Tensor, zeroed: Tensor | None) -> Tensor | Deferred:
+        node = encoded.seen["node"]
+        z, rows = rest(encoded.latent["node"], encoded.kept["node"], zeroed, len(node))
+        z = placed(self.bridge(z), rows, len(node), self.token)
+        if zeroed is not None and self.token is not None:
             z = z.index_fill(0, zeroed, 0.0)
-        out: Tensor = self.body(z, encoded.seen["node"].relations["edges"])
-        ends = encoded.seen["edge"].ends if self.of_edges else None
-        if self.pair is None or ends is None:
-            return out[scored]
+        edges = node.relations["edges"]
+        if self.pair is None:
+            made: Tensor | Deferred = self.body(z, edges, scored, defers=True)
+            return made
+        out, ends = self.body(z, edges), encoded.seen["edge"].ends
+        assert ends is not None
         a, b = out[ends[0, scored]], out[ends[1, scored]]
         paired: Tensor = self.pair(torch.cat([a + b, a * b], 1))
         return paired
+
+
+def rest(z: Tensor, rows: Tensor | None, zeroed: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
+    """Latents z, in `rows` (None: all) of `size`, without those in the rows `zeroed`; and the rows of what is left."""
+    if zeroed is None:
+        return z, rows
+    stays = torch.ones(size, dtype=torch.bool, device=z.device).index_fill_(0, zeroed, False)
+    if rows is None:
+        rows = stays.nonzero()[:, 0]
+        return take(z, rows), rows
+    stays = stays[rows]
+    return (z, rows) if bool(stays.all()) else (z[stays], rows[stays])
 
 
 class PairDecoder(Decoder):

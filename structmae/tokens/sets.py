@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from structmae.fast.edges import Edges
+from structmae.fast.sparse import Compressed, compressed
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,27 @@ class Relation:
         """(source, target) of each edge, by target and then source."""
         nodes = torch.arange(len(self.indptr) - 1, device=self.indptr.device)
         return torch.stack([self.source, nodes.repeat_interleave(self.indptr.diff(), output_size=len(self.source))])
+
+    @cached_property
+    def incoming(self) -> Edges:
+        """The edges of all tokens, as the kernels read them."""
+        return Edges(self.indptr.numpy(), self.source.numpy(), np.arange(len(self.indptr) - 1), len(self.indptr) - 1)
+
+    def onto(self, rows: Int[Tensor, "chosen"] | None) -> Edges:
+        """The edges that end at the tokens `rows` (None: at all), for the kernels."""
+        if rows is None:
+            return self.incoming
+        every, chosen = self.incoming, rows.numpy()
+        counts = np.diff(every.indptr)[chosen]
+        indptr = np.append(0, counts.cumsum())
+        edges = np.arange(indptr[-1]) + np.repeat(every.indptr[chosen] - indptr[:-1], counts)
+        return Edges(indptr, every.source[edges], chosen, every.size)
+
+    @cached_property
+    def roots(self) -> Float[Tensor, "tokens"]:
+        """One over the root of how many edges end at each token; 0 where none does (Kipf and Welling, section 2)."""
+        degree = self.indptr.diff().float()
+        return torch.where(degree > 0, degree.rsqrt(), 0.0)
 
     def with_attributes(self, of_token: Float[Tensor, "tokens width"]) -> "Relation":
         """The same edges with other attributes: those of their tokens (both directions of a pair have one), and for a
@@ -144,6 +169,11 @@ class TokenSet:
         """The item, 0 to I - 1, of each token."""
         items = torch.arange(len(self.item_id), device=self.ptr.device)
         return items.repeat_interleave(self.ptr.diff(), output_size=len(self.values))
+
+    @cached_property
+    def sparse(self) -> Compressed | None:
+        """The values by their non-zeros, where those are few."""
+        return compressed(self.values)
 
     def only(self, index: Int[Tensor, "chosen"]) -> "TokenSet":
         """The tokens `index`, in increasing order, which all are valid, and the edges between them."""

@@ -1,0 +1,185 @@
+"""Vectors of float32 for kernels: what the processor does to 16, or 8, numbers at once, said outright.
+
+LLVM makes vectors of simple loops by itself, but of short loops over several arrays rarely: it can't know that they do
+not overlap. A value of these types is a vector in a register (of a processor with shorter ones, several), and each
+function here is one operation on it, so that a kernel is as fast as it is written. They are for use inside of kernels
+only; `array` is 1-D float32 in C order, and an index is neither checked nor counted from the end.
+"""
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """Numba's type of `width` float32 side by side."""
+
+    def __init__(self, width: int):
+        self.width = width
+        super().__init__(f"float32x{width}")
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, _of(vector.width))
+
+
+def _of(width: int, kind: Any = _FLOAT) -> Any:
+    return ir.VectorType(kind, width)
+
+
+def _same(width: int, value: float, kind: Any = _FLOAT) -> Any:
+    return ir.Constant(_of(width, kind), [value] * width)
+
+
+def _pointer(context, builder, array, index, kind):
+    """To array[index], as one to `kind`; `array` is (type, value)."""
+    data = context.make_array(array[0])(context, builder, array[1]).data
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
+
+
+def _spread(builder, value, width):
+    one = builder.insert_element(ir.Constant(_of(width, value.type), ir.Undefined), value, _INT(0))
+    return builder.shuffle_vector(one, one, _same(width, 0, _INT))
+
+
+def _fused(builder, a, b, c):
+    """a * b + c, in one rounding where the processor has that, as most do."""
+    kind = ir.FunctionType(a.type, [a.type] * 3)
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{a.type.count}f32"), (a, b, c)
+    )
+
+
+def _loader(width: int) -> Any:
+    @intrinsic
+    def load(typing, array, index):
+        """`width` numbers from array[index] on."""
+
+        def emit(context, builder, signature, args):
+            loaded = builder.load(_pointer(context, builder, (signature.args[0], args[0]), args[1], _of(width)))
+            loaded.align = 4
+            return loaded
+
+        return Vector(width)(array, types.intp), emit
+
+    return load
+
+
+def _filler(width: int) -> Any:
+    @intrinsic
+    def full(typing, value):
+        """`width` times the same number."""
+
+        def emit(context, builder, signature, args):
+            return _spread(builder, args[0], width)
+
+        return Vector(width)(types.float32), emit
+
+    return full
+
+
+load16, load8 = _loader(16), _loader(8)
+full16, full8 = _filler(16), _filler(8)
+
+
+@intrinsic
+def store(typing, array, index, x):
+    """array[index], array[index + 1], ... <- x."""
+
+    def emit(context, builder, signature, args):
+        pointer = _pointer(context, builder, (signature.args[0], args[0]), args[1], args[2].type)
+        builder.store(args[2], pointer).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, x), emit
+
+
+@intrinsic
+def plus(typing, array, index, x, y):
+    """array[index] * x + y."""
+
+    def emit(context, builder, signature, args):
+        factor = builder.load(_pointer(context, builder, (signature.args[0], args[0]), args[1], _FLOAT))
+        return _fused(builder, _spread(builder, factor, args[2].type.count), args[2], args[3])
+
+    return x(array, types.intp, x, x), emit
+
+
+def _binary(operation: Callable[[Any, Any, Any], Any]) -> Any:
+    @intrinsic
+    def made(typing, x, y):
+        def emit(context, builder, signature, args):
+            return operation(builder, *args)
+
+        return x(x, x), emit
+
+    return made
+
+
+def _larger(builder, x, y):
+    return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+
+add = _binary(lambda builder, x, y: builder.fadd(x, y))
+sub = _binary(lambda builder, x, y: builder.fsub(x, y))
+mul = _binary(lambda builder, x, y: builder.fmul(x, y))
+larger = _binary(_larger)
+
+
+@intrinsic
+def cut(typing, x, lane):
+    """x, with -inf in the lanes before this one."""
+
+    def emit(context, builder, signature, args):
+        x, lane = args
+        width = x.type.count
+        first = _spread(builder, builder.trunc(lane, _INT), width)
+        stays = builder.icmp_signed(">=", ir.Constant(first.type, list(range(width))), first)
+        return builder.select(stays, x, _same(width, -math.inf))
+
+    return x(x, types.intp), emit
+
+
+# 2**f for -0.5 <= f <= 0.5, by powers from 0 on: the largest relative error is the least possible, given that 2**0 = 1.
+_POWERS = (
+    1.0,
+    0.6931470036506653,
+    0.24022242426872253,
+    0.05550733581185341,
+    0.009671512991189957,
+    0.001326472731307149,
+)
+_ROUND = 12582912.0  # 1.5 * 2**23: after adding it the last bits are the number rounded to a whole one
+
+
+@intrinsic
+def exp2(typing, x):
+    """2**x; 0 below x = -126, and 2**127 above 127. Relative error 2e-7."""
+
+    def emit(context, builder, signature, args):
+        (x,) = args
+        width = x.type.count
+        low, high, rounding = (_same(width, value) for value in (-126.0, 127.0, _ROUND))
+        under = builder.fcmp_ordered("<", x, low)
+        x = _larger(builder, x, low)
+        x = builder.select(builder.fcmp_ordered("<", x, high), x, high)
+        rounded = builder.fadd(x, rounding)
+        rest = builder.fsub(x, builder.fsub(rounded, rounding))
+        power = _same(width, _POWERS[-1])
+        for factor in _POWERS[-2::-1]:
+            power = _fused(builder, power, rest, _same(width, factor))
+        whole = builder.shl(builder.bitcast(rounded, _of(width, _INT)), _same(width, 23, _INT))
+        result = builder.bitcast(builder.add(builder.bitcast(power, whole.type), whole), x.type)
+        return builder.select(under, _same(width, 0.0), result)
+
+    return x(x), emit

@@ -1,0 +1,145 @@
+"""Message passing by kernels (structmae/fast) that read the weights of PyTorch Geometric's layers and do the same."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv, GCNConv, GINConv
+
+from structmae.fast.cosine import Deferred
+from structmae.fast.edges import Edges, attended, fits, gathered
+from structmae.fast.products import by_heads
+from structmae.fast.sparse import SparseRows, dense
+from structmae.tokens import Relation
+
+Rows = Tensor | SparseRows  # what a layer reads
+
+
+def linear(h: Rows, weight: Tensor) -> Tensor:
+    """(M, out): rows times weight (out, in) transposed."""
+    return F.linear(h, weight) if isinstance(h, Tensor) else h.product(weight)
+
+
+class Layer(nn.Module, ABC):
+    """A message-passing layer that can be asked for some rows only."""
+
+    @abstractmethod
+    def forward(
+        self, h: Rows, relation: Relation, rows: Int[Tensor, "wanted"] | None = None, defers: bool = False
+    ) -> Float[Tensor, "wanted out"] | Deferred:
+        """h: (M, width_in); rows: the tokens whose output is wanted, increasing (None: all). `defers`: where the layer
+        ends with a linear map, that may be left to do."""
+
+
+class Convolution(Layer):
+    """A PyTorch Geometric layer over a Relation: (M, width_in) to (M, width_out).
+
+    Where there are kernels for it, on the CPU and without edge attributes, `fused` does the same with the same
+    weights; the layer itself does the rest.
+    """
+
+    def __init__(self, conv: nn.Module, reads_attributes: bool = False):
+        super().__init__()
+        self.conv, self.reads_attributes = conv, reads_attributes
+
+    def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
+        """As `forward`, by kernels. A linear map at the end is left to do."""
+        raise NotImplementedError
+
+    def covered(self, relation: Relation) -> bool:
+        """Whether there are kernels for this."""
+        has = type(self).fused is not Convolution.fused
+        return has and not self.reads_attributes and fits(relation.source, *self.parameters())
+
+    def forward(
+        self, h: Rows, relation: Relation, rows: Int[Tensor, "wanted"] | None = None, defers: bool = False
+    ) -> Float[Tensor, "wanted out"] | Deferred:
+        if self.covered(relation):
+            made = self.fused(h, relation, rows)
+            return made if defers else dense(made)
+        attributes = (relation.attributes,) if self.reads_attributes else ()
+        out: Tensor = self.conv(dense(h), relation.edge_index, *attributes)
+        return out if rows is None else out[rows]
+
+
+def sums_first(h: Rows, edges: Edges, out: int, heads: int = 1) -> bool:
+    """Whether to sum over neighbours before the product with a weight, which both are linear: where few of the rows
+    are wanted that spares products, and where the output is wide additions, of which one costs about four of theirs.
+    """
+    if not isinstance(h, Tensor):  # the product is what makes it dense, and narrow
+        return False
+    width, wanted = h.shape[1], len(edges.rows)
+    first = wanted * width * out + 4 * len(edges.source) * heads * width
+    return first < len(h) * width * out + 4 * len(edges.source) * out
+
+
+class Attention(Convolution):
+    """GATConv."""
+
+    conv: GATConv
+
+    def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
+        conv, edges = self.conv, relation.onto(rows)
+        heads, width = conv.heads, conv.out_channels
+        # A token's logits are a product of its own: a (W h) = (a W) h.
+        blocks = torch.cat([apart(conv.att_src), apart(conv.att_dst)])
+        logits = linear(h, blocks @ conv.lin.weight)
+        how = {"slope": conv.negative_slope, "p": conv.dropout if self.training else 0.0}
+        if isinstance(h, Tensor) and sums_first(h, edges, heads * width, heads):
+            means = attended(h, logits, edges, heads, shared=True, **how)
+            if heads == 1:
+                return Deferred(means, conv.lin.weight, conv.bias)
+            return by_heads(means, conv.lin.weight, conv.bias, heads)
+        return torch.add(attended(linear(h, conv.lin.weight), logits, edges, heads, **how), conv.bias)
+
+
+def apart(vectors: Float[Tensor, "1 heads width"]) -> Float[Tensor, "heads all"]:
+    """Each head's vector in its place among all columns (H, H width), zeros elsewhere: their products at once."""
+    heads = vectors.shape[1]
+    return (torch.eye(heads, device=vectors.device)[..., None] * vectors).flatten(1)
+
+
+class Mean(Convolution):
+    """GCNConv."""
+
+    conv: GCNConv
+
+    def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
+        edges, weight = relation.onto(rows), self.conv.lin.weight
+        if isinstance(h, Tensor) and sums_first(h, edges, len(weight)):
+            return Deferred(gathered(h, edges, relation.roots), weight, self.conv.bias)
+        return torch.add(gathered(linear(h, weight), edges, relation.roots), self.conv.bias)
+
+
+class Sum(Convolution):
+    """GINConv, whose perceptron begins with a product that commutes with the sum."""
+
+    conv: GINConv
+
+    def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
+        first, *others, last = self.conv.nn
+        # Batch statistics are of all rows, wanted or not.
+        chosen = None if any(isinstance(part, nn.BatchNorm1d) for part in others) else rows
+        edges = relation.onto(chosen)
+        before = isinstance(h, Tensor) and sums_first(h, edges, first.out_features)
+        z = h if isinstance(h, Tensor) and before else linear(h, first.weight)
+        z = gathered(z, edges) + (1 + self.conv.eps) * (z if chosen is None else z[chosen])
+        out: Tensor = nn.Sequential(*others)((linear(z, first.weight) if before else z) + first.bias)
+        return Deferred(out if rows is chosen or rows is None else out[rows], last.weight, last.bias)
+
+
+class Alone(Layer):
+    """A linear map of rows, over a Relation that it does not look at."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(
+        self, h: Rows, relation: Relation, rows: Int[Tensor, "wanted"] | None = None, defers: bool = False
+    ) -> Float[Tensor, "wanted out"] | Deferred:
+        given = dense(h)
+        made = Deferred(given if rows is None else given[rows], self.linear.weight, self.linear.bias)
+        return made if defers else made.dense()
