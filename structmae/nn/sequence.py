@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from structmae.fast.dropout import Dropout
 from structmae.nn.base import Decoder, Encoded, Encoder, placed
 from structmae.nn.gnn import ACTIVATIONS
 from structmae.nn.transformer import FULL, Attention, Pattern, sines, transformer
@@ -49,7 +50,7 @@ class SequenceEncoder(Encoder):
         self.position = positions(options.positions, self.places, options.hidden)
         self.kind = nn.Parameter(torch.zeros(len(kinds), options.hidden)) if len(kinds) > 1 else None
         self.start = nn.Parameter(torch.empty(1, options.hidden).normal_(std=0.02)) if options.shift else None
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def read_by(self, options: EncoderOptions) -> None:
         """Makes the layers; after what embeds content, so that weights come in the order in which they are used."""

@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
+from structmae.fast import attention as fast
+from structmae.fast.dropout import Dropout, dropout
+from structmae.fast.epilogue import activated, added
 from structmae.nn.gnn import ACTIVATIONS, NORMS
 from structmae.recipe import EncoderOptions
 from structmae.tokens import Relation
@@ -46,24 +49,33 @@ class Attention(nn.Module):
         pattern: Pattern = FULL,
         context: tuple[Float[Tensor, "others width"], Int[Tensor, "items_1"]] | None = None,
     ) -> Float[Tensor, "tokens width"]:
+        out: Tensor = self.outward(self.mixed(x, ptr, pattern, context))
+        return out
+
+    def mixed(
+        self, x: Tensor, ptr: Tensor, pattern: Pattern = FULL, context: tuple[Tensor, Tensor] | None = None
+    ) -> Float[Tensor, "tokens width"]:
+        """What each token reads of the others, all heads side by side: `forward` but for the last product."""
+        projected = self.inward(x)
+        causal = pattern.kind == "causal"
         if self.context is not None and context is not None:
-            q, rows, _ = padded(self.inward(x), ptr)
+            q, rows, _ = padded(projected, ptr)
             both, _, allowed = padded(self.context(context[0]), context[1])
             k, v = both.chunk(2, -1)
             mixed = self._mix(self._split(q), self._split(k), self._split(v), allowed, False)
         elif pattern.relation is not None and pattern.kind == "adjacency":
-            along: Tensor = self.outward(self._along(self.inward(x), pattern.relation))
-            return along
+            return self._along(projected, pattern.relation)
+        elif pattern.kind in ("full", "causal") and fast.suits(projected, self.heads):
+            return fast.attention(projected, ptr, self.heads, self.dropout, self.training, causal=causal)
         else:
-            projected, rows, allowed = padded(self.inward(x), ptr)
+            projected, rows, allowed = padded(projected, ptr)
             q, k, v = projected.view(*projected.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            causal = pattern.kind == "causal"  # padding comes last, so that no token sees it
             if pattern.kind == "window" and pattern.places is not None:
                 allowed = near(padded(pattern.places, ptr)[0], pattern.reach, allowed)
+            # Padding comes last, so that with `causal` no token sees it.
             mixed = self._mix(q, k, v, None if causal else allowed, causal)
         mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)
-        out: Tensor = self.outward(mixed if rows is None else mixed[rows])
-        return out
+        return mixed if rows is None else mixed[rows]
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, L, width) to (B, heads, L, width / heads)."""
@@ -80,7 +92,7 @@ class Attention(nn.Module):
         q, k, v = projected.view(len(projected), 3, self.heads, -1).unbind(1)
         source, target = relation.edge_index
         scores = (q[target] * k[source]).sum(-1) / math.sqrt(q.shape[-1])
-        weights = F.dropout(softmax(scores, target, num_nodes=len(q)), self.dropout, self.training)
+        weights = dropout(softmax(scores, target, num_nodes=len(q)), self.dropout, self.training)
         return torch.zeros_like(v).index_add(0, target, weights[..., None] * v[source]).flatten(1)
 
 
@@ -130,19 +142,31 @@ class Layer(nn.Module):
         self.prenorm = prenorm
         self.attention = Attention(width, heads, attention_dropout)
         self.perceptron = nn.Sequential(
-            nn.Linear(width, feed_forward), ACTIVATIONS[act](), nn.Dropout(dropout), nn.Linear(feed_forward, width)
+            nn.Linear(width, feed_forward), ACTIVATIONS[act](), Dropout(dropout), nn.Linear(feed_forward, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.norms = nn.ModuleList(NORMS["layernorm" if norm == "none" else norm](width) for _ in range(2))
 
     def forward(self, x: Tensor, ptr: Tensor, pattern: Pattern = FULL) -> Tensor:
         first, second = self.norms
         if self.prenorm:
-            x = x + self.dropout(self.attention(first(x), ptr, pattern))
-            return torch.add(x, self.dropout(self.perceptron(second(x))))
-        x = first(x + self.dropout(self.attention(x, ptr, pattern)))
-        out: Tensor = second(x + self.dropout(self.perceptron(x)))
+            x = self._attended(x, first(x), ptr, pattern)
+            return self._perceived(x, second(x))
+        x = first(self._attended(x, x, ptr, pattern))
+        out: Tensor = second(self._perceived(x, x))
         return out
+
+    def _attended(self, x: Tensor, read: Tensor, ptr: Tensor, pattern: Pattern) -> Tensor:
+        """x and what attention makes of `read`."""
+        outward = self.attention.outward
+        mixed = self.attention.mixed(read, ptr, pattern)
+        return added(x, F.linear(mixed, outward.weight), outward.bias, self.dropout, self.training)
+
+    def _perceived(self, x: Tensor, read: Tensor) -> Tensor:
+        """x and what the perceptron makes of `read`."""
+        rise, act, _, fall = self.perceptron
+        h = activated(F.linear(read, rise.weight), rise.bias, act, self.dropout, self.training)
+        return added(x, F.linear(h, fall.weight), fall.bias, self.dropout, self.training)
 
 
 class Transformer(nn.Module):
