@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from structmae.fast.products import low, times
-from structmae.fast.sparse import SparseRows, product, product_back
+from structmae.fast.sparse import SparseRows, dense, product, product_back
 from structmae.masking.memory import empty
 from structmae.masking.parallel import each, even, threads
 
@@ -77,7 +77,8 @@ def cosine(x: Tensor | Deferred, y: Tensor | SparseRows) -> Tensor:
     if isinstance(x, Deferred) and isinstance(y, SparseRows) and x.spares(y):
         spared: Tensor = _DeferredCosine.apply(x.x, x.weight, x.bias, y)
         return spared
-    x, y = (part if isinstance(part, Tensor) else part.dense() for part in (x, y))
+    x, y = (dense(part) for part in (x, y))
+    x, y = (part.float() if part.dtype in (torch.bfloat16, torch.float16) else part for part in (x, y))
     plain = all(part.device.type == "cpu" and part.dtype is torch.float32 for part in (x, y))
     if y.requires_grad or not plain or torch.compiler.is_compiling():
         return F.cosine_similarity(x, y, dim=-1, eps=EPS)

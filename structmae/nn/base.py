@@ -110,6 +110,10 @@ class Encoder(nn.Module, ABC):
                 found[name] = replace(tokens[name], ids=swapped)
         return found
 
+    def how(self, tokens: dict[str, TokenSet]) -> str:
+        """In a line, by which code tokens like these are encoded: there is a faster one that does not cover all."""
+        return ""
+
     def represent(self, tokens: dict[str, TokenSet]) -> Tensor:
         """What a person gets of whole, unmasked tokens: a vector each, or one an item."""
         return self.vectors(self.read(tokens))

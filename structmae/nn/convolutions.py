@@ -83,16 +83,16 @@ class Attention(Convolution):
     def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
         conv, edges = self.conv, relation.onto(rows)
         heads, width = conv.heads, conv.out_channels
-        # A token's logits are a product of its own: a (W h) = (a W) h.
-        blocks = torch.cat([apart(conv.att_src), apart(conv.att_dst)])
-        logits = linear(h, blocks @ conv.lin.weight)
         how = {"slope": conv.negative_slope, "p": conv.dropout if self.training else 0.0}
+        blocks = torch.cat([apart(conv.att_src), apart(conv.att_dst)])
         if isinstance(h, Tensor) and sums_first(h, edges, heads * width, heads):
+            logits = F.linear(h, blocks @ conv.lin.weight)  # a (W h) = (a W) h
             means = attended(h, logits, edges, heads, shared=True, **how)
             if heads == 1:
                 return Deferred(means, conv.lin.weight, conv.bias)
             return by_heads(means, conv.lin.weight, conv.bias, heads)
-        return torch.add(attended(linear(h, conv.lin.weight), logits, edges, heads, **how), conv.bias)
+        z = linear(h, conv.lin.weight)
+        return torch.add(attended(z, F.linear(z, blocks), edges, heads, **how), conv.bias)
 
 
 def apart(vectors: Float[Tensor, "1 heads width"]) -> Float[Tensor, "heads all"]:

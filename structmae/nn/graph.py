@@ -13,6 +13,7 @@ from structmae.fast.cosine import Deferred
 from structmae.fast.sparse import SparseRows, dense
 from structmae.masking.torch import TorchPlan, take
 from structmae.nn.base import Decoder, Encoded, Encoder, placed
+from structmae.nn.convolutions import Convolution
 from structmae.nn.gnn import ACTIVATIONS, GNN
 from structmae.nn.graph_transformer import GraphTransformer
 from structmae.recipe import EncoderOptions, HeadOptions
@@ -74,6 +75,18 @@ class GraphEncoder(Encoder):
             return super().units(encoded)
         latent, rows = encoded.latent["node"], encoded.kept["node"]
         return latent, torch.arange(len(latent), device=latent.device) if rows is None else rows
+
+    def how(self, tokens: dict[str, TokenSet]) -> str:
+        node = tokens["node"]
+        if not isinstance(self.body, GNN) or not isinstance(first := self.body.layers[0], Convolution):
+            return ""
+        name = type(first.conv).__name__
+        if not first.covered(node.relations["edges"]):
+            why = "edge attributes" if first.reads_attributes else f"on {node.values.device.type}"
+            return f"layers: PyTorch Geometric's {name} ({why})"
+        matrix = node.sparse
+        share = "" if matrix is None else f", the first by the {len(matrix.data) / node.values.numel():.1%} not zero"
+        return f"layers: {name} by kernels of our own{share}"
 
     def embed(self, tokens: dict[str, TokenSet]) -> dict[str, Any]:
         content: dict[str, Any] = {name: part.values for name, part in tokens.items()}

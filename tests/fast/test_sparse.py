@@ -20,7 +20,7 @@ def features(generator, rows=12, width=WIDE + 6):
     return torch.from_numpy(x.astype(np.float32))
 
 
-@given(seed=st.integers(0, 10**6), p=st.sampled_from([0.0, 0.3]), act=st.sampled_from(["token", "zero"]))
+@given(seed=st.integers(0, 10**6), p=st.sampled_from([0.0, 0.3, 0.8]), act=st.sampled_from(["token", "zero"]))
 def test_a_product_of_hidden_rows(seed, p, act):
     generator = np.random.default_rng(seed)
     x = features(generator)
@@ -38,9 +38,9 @@ def test_a_product_of_hidden_rows(seed, p, act):
     found, wanted = rows.product(weight), F.linear(expected, weight)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     ways = torch.randn_like(found)
-    mine = torch.autograd.grad((found * ways).sum(), (weight, token))
-    theirs = torch.autograd.grad((wanted * ways).sum(), (weight, token))
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    mine = torch.autograd.grad((found * ways).sum(), (weight, token), materialize_grads=True, allow_unused=True)
+    theirs = torch.autograd.grad((wanted * ways).sum(), (weight, token), materialize_grads=True, allow_unused=True)
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_not_worth_it_stays_dense():
