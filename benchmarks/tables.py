@@ -13,6 +13,7 @@ from typing import Any
 
 import definition
 import results
+import speed_report
 import systems
 import systems_table
 from definition import Definition
@@ -170,13 +171,17 @@ def _tex(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the lines can't be used, 2 usage."""
     made = Parser(prog="benchmarks/tables.py", description="Render a table to stdout.", allow_abbrev=False)
-    made.add_argument("table", metavar="TABLE", help="systems, a name in benchmarks/definitions, or a .toml file")
+    made.add_argument("table", metavar="TABLE", help="systems, speed, one of benchmarks/definitions, or a .toml file")
     made.add_argument("--format", choices=list(FORMATS), default="md")
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines are (benchmarks/results)")
     args = made.parse_args(arguments)
     try:
         if args.table == systems.TABLE:
             _print(systems_table.render(args.results or results.FOLDER, args.format))
+            return 0
+        if args.table == speed_report.TABLE:
+            shown, notes = speed_report.render(args.results or results.FOLDER, args.format)
+            _print("\n".join([shown, "", *notes]) if args.format == "md" else shown)
             return 0
         table = definition.read(args.table)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from structmae.masking.memory import empty
 from structmae.masking.parallel import each, even, threads
 
+FEW = 100_000  # elements below which a call from Python costs more than what it saves
 BLOCK = 4096  # elements that are summed alone, so that the sum does not depend on threads
 
 
@@ -44,7 +45,7 @@ class PReLU(nn.PReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         plain = x.device.type == "cpu" and x.dtype is torch.float32 and self.weight.dtype is torch.float32
-        if not plain or self.num_parameters != 1 or torch.compiler.is_compiling():
+        if not plain or x.numel() < FEW or self.num_parameters != 1 or torch.compiler.is_compiling():
             return F.prelu(x, self.weight)
         out: Tensor = _PReLU.apply(x, self.weight)
         return out

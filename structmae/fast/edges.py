@@ -22,17 +22,19 @@ from structmae.masking.memory import empty
 from structmae.masking.parallel import balanced, each, threads
 
 Ints = NDArray[np.int64]
+ENOUGH = 1_000_000  # multiply-adds below which another thread costs more than it saves
 _SUMS = {"reassoc", "contract", "nsz"}  # lets a dot product use several accumulators; infinities stay what they are
 
 
 @njit(nogil=True, cache=True)
-def _sum(out, z, indptr, source, rows, scale, lo, hi):
-    """out[t] (T, C) <- sum of scale[source] scale[rows[t]] z[source] over the edges of t, for t in lo .. hi; without
-    scale (0,) the plain sum."""
+def _sum(out, z, indptr, source, rows, scale, own, lo, hi):
+    """out[t] (T, C) <- own z[rows[t]] + the sum of scale[source] scale[rows[t]] z[source] over the edges of t, for t
+    in lo .. hi; without scale (0,) the plain sum."""
     weighted = len(scale) > 0
     for t in range(lo, hi):
-        into = out[t]
-        into[:] = 0.0
+        into, mine = out[t], z[rows[t]]
+        for c in range(len(into)):
+            into[c] = own * mine[c]
         for e in range(indptr[t], indptr[t + 1]):
             w = scale[source[e]] * scale[rows[t]] if weighted else np.float32(1.0)
             row = z[source[e]]
@@ -41,12 +43,18 @@ def _sum(out, z, indptr, source, rows, scale, lo, hi):
 
 
 @njit(nogil=True, cache=True)
-def _sum_back(dz, g, indptr, target, rows, scale, lo, hi):
-    """dz[lo:hi] (M, C) <- the gradient of each source, from those g (T, C) of the targets that its edges lead to."""
+def _sum_back(dz, g, indptr, target, rows, scale, own, lo, hi):
+    """dz[lo:hi] (M, C) <- the gradient of each source, from those g (T, C) of the targets that its edges lead to, and
+    own times its own, where it is one of them."""
     weighted = len(scale) > 0
+    t = np.searchsorted(rows, lo)
     for i in range(lo, hi):
         into = dz[i]
         into[:] = 0.0
+        if t < len(rows) and rows[t] == i:
+            for c in range(len(into)):
+                into[c] = own * g[t, c]
+            t += 1
         for k in range(indptr[i], indptr[i + 1]):
             w = scale[i] * scale[rows[target[k]]] if weighted else np.float32(1.0)
             row = g[target[k]]
@@ -183,36 +191,36 @@ class Edges:
         return found
 
     def shares(self, borders: Ints, width: int) -> list[int]:
-        """Runs of targets or of sources, one a thread, with about as many edges each."""
-        return balanced(borders, threads(len(self.source) * width))
+        """Runs of targets or of sources, one a thread, with about as many edges each. An addition is little work."""
+        return balanced(borders, threads(len(self.source) * width, ENOUGH))
 
 
-def gathered(z: Tensor, edges: Edges, scale: Tensor | None = None) -> Tensor:
-    """Sum over incoming edges: (T, C) of z (M, C). With `scale` (M,) an edge counts scale[source] scale[target].
-    Differentiable in z, in float32 whatever z is."""
-    out: Tensor = _Gathered.apply(z.float(), edges, scale)
+def gathered(z: Tensor, edges: Edges, scale: Tensor | None = None, own: float = 0.0) -> Tensor:
+    """Sum over incoming edges, and `own` times the target's row: (T, C) of z (M, C). With `scale` (M,) an edge counts
+    scale[source] scale[target]. Differentiable in z, in float32 whatever z is."""
+    out: Tensor = _Gathered.apply(z.float(), edges, scale, own)
     return out
 
 
 class _Gathered(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, edges: Edges, scale: Tensor | None) -> Tensor:
+    def forward(ctx: Any, z: Tensor, edges: Edges, scale: Tensor | None, own: float) -> Tensor:
         weights = np.empty(0, np.float32) if scale is None else scale.float().numpy()
-        ctx.edges, ctx.weights = edges, weights
+        ctx.edges, ctx.how = edges, (weights, np.float32(own))
         given, out = z.detach().contiguous().numpy(), empty((len(edges.rows), z.shape[1]), np.float32)
-        args = out, given, edges.indptr, edges.source, edges.rows, weights
+        args = out, given, edges.indptr, edges.source, edges.rows, *ctx.how
         each(lambda lo, hi: _sum(*args, lo, hi), edges.shares(edges.indptr, z.shape[1]))
         return torch.from_numpy(out)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         edges, g = ctx.edges, grad.contiguous().numpy()
         borders, _, target = edges.outgoing
         dz = empty((edges.size, g.shape[1]), np.float32)
-        args = dz, g, borders, target, edges.rows, ctx.weights
+        args = dz, g, borders, target, edges.rows, *ctx.how
         each(lambda lo, hi: _sum_back(*args, lo, hi), edges.shares(borders, g.shape[1]))
-        return torch.from_numpy(dz), None, None
+        return torch.from_numpy(dz), None, None, None
 
 
 def attended(

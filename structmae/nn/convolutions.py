@@ -51,7 +51,7 @@ class Convolution(Layer):
     def covered(self, relation: Relation) -> bool:
         """Whether there are kernels for this."""
         has = type(self).fused is not Convolution.fused
-        return has and not self.reads_attributes and fits(relation.source, *self.parameters())
+        return has and not self.reads_attributes and fits(relation.source)
 
     def forward(
         self, h: Rows, relation: Relation, rows: Int[Tensor, "wanted"] | None = None, defers: bool = False
@@ -72,7 +72,7 @@ def sums_first(h: Rows, edges: Edges, out: int, heads: int = 1) -> bool:
         return False
     width, wanted = h.shape[1], len(edges.rows)
     first = wanted * width * out + 4 * len(edges.source) * heads * width
-    return first < len(h) * width * out + 4 * len(edges.source) * out
+    return first <= len(h) * width * out + 4 * len(edges.source) * out
 
 
 class Attention(Convolution):
@@ -125,8 +125,10 @@ class Sum(Convolution):
         edges = relation.onto(chosen)
         before = isinstance(h, Tensor) and sums_first(h, edges, first.out_features)
         z = h if isinstance(h, Tensor) and before else linear(h, first.weight)
-        z = gathered(z, edges) + (1 + self.conv.eps) * (z if chosen is None else z[chosen])
-        out: Tensor = nn.Sequential(*others)((linear(z, first.weight) if before else z) + first.bias)
+        z = gathered(z, edges, own=1 + float(self.conv.eps))
+        out = F.linear(z, first.weight, first.bias) if before else z + first.bias
+        for part in others:
+            out = part(out)
         return Deferred(out if rows is chosen or rows is None else out[rows], last.weight, last.bias)
 
 

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 
 import structmae
 from structmae import registry, resolve
-from structmae.fast.activation import PReLU
+from structmae.fast.activation import FEW, PReLU
 from structmae.fast.products import by_heads
 from structmae.nn import convolutions
 from structmae.planning import Planner
@@ -129,6 +129,7 @@ def test_products_of_heads_side_by_side(rows, inner, width, heads):
 
 @given(seed=st.integers(0, 10**6), size=st.integers(0, 10_000))
 def test_the_parametric_rectifier(seed, size):
+    size += FEW if seed % 2 else 0
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed)).requires_grad_()
     mine, theirs = PReLU(init=0.3), nn.PReLU(init=0.3)
     found, expected = mine(x), theirs(x)
@@ -139,4 +140,4 @@ def test_the_parametric_rectifier(seed, size):
 
 
 def test_what_is_not_a_number_stays_so():
-    assert torch.isnan(PReLU()(torch.tensor([float("nan"), 1.0]))).tolist() == [True, False]
+    assert torch.isnan(PReLU()(torch.tensor([float("nan"), 1.0]).repeat(FEW))).sum() == FEW
