@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from structmae.data import Graphs, Images, Series, Texts
     from structmae.data import load as load_data
     from structmae.finetuning import finetune
+    from structmae.malloc import tune_cpu
     from structmae.pretraining import pretrain
     from structmae.recipe import Recipe, resolve
     from structmae.run import Run, load
@@ -39,6 +40,7 @@ __all__ = [
     "pretrain",
     "register",
     "resolve",
+    "tune_cpu",
 ]
 
 _WHERE = {
@@ -53,6 +55,7 @@ _WHERE = {
     "load_data": "structmae.data:load",
     "pretrain": "structmae.pretraining:pretrain",
     "resolve": "structmae.recipe:resolve",
+    "tune_cpu": "structmae.malloc:tune_cpu",
 }
 
 

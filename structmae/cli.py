@@ -17,6 +17,7 @@ from structmae.cli_lists import show_data, show_recipes
 from structmae.cli_parser import Parser, parser, positive
 from structmae.cli_tables import table
 from structmae.errors import StructmaeError, UsageError
+from structmae.malloc import tune_cpu
 
 KINDS = {"graph": "graphs", "series": "series", "image": "images", "text": "text"}
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
+        if args.command not in _LISTS:
+            tune_cpu()
         for file in getattr(args, "imports", []):
             _import(Path(file))
         _COMMANDS[args.command](args)
@@ -56,6 +59,7 @@ def _pretrain(args: argparse.Namespace) -> None:
         args.recipe,
         settings=read_settings(args.settings),
         seed=args.seed,
+        precision=args.precision,
         out="auto" if args.out is None and not args.resume else args.out,
         resume=args.resume,
         evaluate=not args.no_eval,
@@ -80,6 +84,7 @@ def _finetune(args: argparse.Namespace) -> None:
         data=args.data,
         settings=settings,
         seed=args.seed,
+        precision=args.precision,
         out="auto" if args.out is None and not args.resume else args.out,
         resume=args.resume,
         evaluate=not args.no_eval,
@@ -173,6 +178,7 @@ _COMMANDS = {
     "recipes": show_recipes,
     "data": show_data,
 }
+_LISTS = ("recipes", "data")  # they compute nothing
 
 
 def read_settings(pairs: list[str]) -> dict[str, str]:

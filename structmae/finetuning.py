@@ -14,9 +14,11 @@ from structmae import registry
 from structmae.checkpoint import Checkpoint, claim, read_json, save_weights, unless_failed, write_json
 from structmae.errors import StructmaeError, UsageError
 from structmae.nn.build import build_encoder
-from structmae.pretraining import device_of, new_folder, peak_memory, thread_limit
-from structmae.recipe import Recipe, TermOptions, amend
+from structmae.precision import precision as computing
+from structmae.pretraining import device_of, new_folder, peak_memory
+from structmae.recipe import Recipe, TermOptions, amend, shorthand
 from structmae.run import TASKS, Run, build, describe_data, load, read_config, summary
+from structmae.threads import counts, thread_limit
 from structmae.train import Interrupted, Position, fit
 from structmae.tuning.model import TaskModel
 
@@ -30,6 +32,7 @@ def finetune(
     data: Any = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    precision: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     evaluate: bool = False,
@@ -42,19 +45,21 @@ def finetune(
 
     run: a pre-trained run or its folder. task: node_classification, graph_classification, forecasting or
     classification; without it the first that the data allows. data: the run's own without it. settings: options
-    `finetune.*`, and `train.seed` (which `seed` is short for) of head, dropout and order. evaluate: train the same from
-    random initialisation too, and score both, into `run.result`. The rest is as in `pretrain`.
+    `finetune.*`, `train.seed` (which `seed` is short for) of head, dropout and order, and `train.precision`
+    (`precision`), which without it is the run's. evaluate: train the same from random initialisation too, and score
+    both, into `run.result`. The rest is as in `pretrain`.
 
     Raises UsageError for tasks and options that do not exist, StructmaeError for data or folders that can't be used,
     Interrupted (with the state saved in `out`) after SIGINT.
     """
     say = note or (lambda text: None)
+    usual = counts()[0]
     base = run if isinstance(run, Run) else load(run)
     if isinstance(base, TunedRun):
         raise UsageError(f"{base.folder or 'this run'} is fine-tuned already: give the pre-trained run it was made of")
     if not any(task in registry.names("finetune") for task in TASKS.get(base.recipe.modality, ())):
         raise UsageError(f"{base.recipe.name} reads {base.recipe.modality} data: fine-tuning is for graphs and series")
-    recipe = _settle(base.recipe, dict(settings or {}), seed)
+    recipe = _settle(base.recipe, shorthand(settings, seed=seed, precision=precision))
     found = base.data(data)
     name = task or base.modality.tasks(found)[0]
     part = _part(name)
@@ -79,12 +84,14 @@ def finetune(
         "task": about,
         "base": {"seed": base.recipe.train.seed, "encoder": _digest(base.encoder)},
         "device": device_of(device).type,
-        "threads": threads or torch.get_num_threads(),
+        "threads": threads or usual,
     }
+    config.pop("precision", None)  # of larger or smaller batches it may be another
     model = build_task(recipe, tokenizer, about)
     _start_from(model, base)
-    tuned = TunedRun(recipe, model, config, found)
-    part.parts(tuned.source(found), found, recipe)  # what can't be split is refused before the work
+    tuned = TunedRun(recipe, model.to(config["device"]), config, found)
+    source = tuned.source(found)
+    part.parts(source, found, recipe)  # what can't be split is refused before the work
     if exists and folder is not None:
         _same(folder, config, device, threads)
         if (folder / "result.json").exists():
@@ -97,25 +104,34 @@ def finetune(
             return done
     elif out == "auto":
         folder = new_folder(found.name, f"{recipe.name}-{name}", recipe.train.seed)
-    if folder is not None and not exists:
-        claim(folder, lambda made: write_json(made / "config.json", config))
-    tuned.folder = folder
-    say(f"data: {tuned.modality.describe(found, tokenizer)}")
-    with thread_limit(config["threads"]), unless_failed(folder, new=not exists):
-        try:
-            position = tuned.train_arm(tuned.model, folder, progress)
-            tuned.result = summary(tuned, position, peak_memory(torch.device(config["device"])))
-            tuned.result |= {"task": name, "best_epoch": position.best_epoch, "validation": position.validation}
-            if folder is not None:
-                save_weights(folder / "model.safetensors", tuned.model)
-            if evaluate:
-                tuned.evaluate(progress=say)
-        except Interrupted as error:
-            raise Interrupted(f"{error}: go on with the same command and --out {folder} --resume") from None
+    with thread_limit(config["threads"]):
+        used = tuned.settle_precision(source, recipe.finetune.batch_size)
+        if folder is not None and not exists:
+            claim(folder, lambda made: write_json(made / "config.json", config))
+        tuned.folder = folder
+        say(f"data: {tuned.modality.describe(found, tokenizer)}")
+        say(used.remark)
+        with unless_failed(folder, new=not exists):
+            _train(tuned, evaluate, progress, say)
     if folder is not None:
         write_json(folder / "result.json", tuned.result)
         Checkpoint(folder).state.unlink(missing_ok=True)
     return tuned
+
+
+def _train(tuned: "TunedRun", evaluate: bool, progress: bool, say: Callable[[str], None]) -> None:
+    """Train, save the weights, evaluate, and put the result in the run."""
+    folder = tuned.folder
+    try:
+        position = tuned.train_arm(tuned.model, folder, progress)
+        tuned.result = summary(tuned, position, peak_memory(tuned.device))
+        tuned.result |= {"task": tuned.task, "best_epoch": position.best_epoch, "validation": position.validation}
+        if folder is not None:
+            save_weights(folder / "model.safetensors", tuned.model)
+        if evaluate:
+            tuned.evaluate(progress=say)
+    except Interrupted as error:
+        raise Interrupted(f"{error}: go on with the same command and --out {folder} --resume") from None
 
 
 class TunedRun(Run):
@@ -142,6 +158,7 @@ class TunedRun(Run):
             sources["train"],
             _training(self.recipe),
             device=device,
+            precision=self.precision.name,
             checkpoint=checkpoint,
             progress=progress,
             validate=lambda: float(part.validation(model, sources["validation"])),
@@ -184,7 +201,8 @@ class TunedRun(Run):
         say("fine-tuning the same from random initialisation" if data is None else f"scoring on {found.name}")
         arms = {"pretrained": self.model, "random_init": self.initial_model()}
         source = self.source(found, anew=data is not None)
-        scored: dict[str, Any] = part.evaluation(arms, source, found, self.recipe, self.task)
+        with computing(self.precision.name):
+            scored: dict[str, Any] = part.evaluation(arms, source, found, self.recipe, self.task)
         scored["best_epoch"] = {"pretrained": self.result.get("best_epoch"), "random_init": self.initial_best()}
         unmoved = [name for name, epoch in scored["best_epoch"].items() if epoch == 0]
         if unmoved and self.task == "forecasting":
@@ -207,7 +225,8 @@ class TunedRun(Run):
         there, known = (len(getattr(part, "channels", ())) for part in (found, self.encoder.tokenizer))
         if there != known:
             raise StructmaeError(f"{found.name} has {there} channels: this run's head reads {known}")
-        return _part(self.task).predict(self.model, self.source(found), found, self.config["task"])
+        with computing(self.precision.name):
+            return _part(self.task).predict(self.model, self.source(found), found, self.config["task"])
 
 
 def build_task(recipe: Recipe, tokenizer: Any, about: Mapping[str, Any]) -> TaskModel:
@@ -226,13 +245,13 @@ def _part(task: str) -> Any:
     return registry.get("finetune", task)
 
 
-def _settle(recipe: Recipe, settings: dict[str, Any], seed: int | None) -> Recipe:
+def _settle(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """The run's recipe with other options of fine-tuning."""
     for key in settings:
-        if not key.startswith("finetune.") and key not in ("train.seed", "train.save_every"):
-            raise UsageError(f"--set {key}: the encoder is there already; only finetune.* and train.seed can be set")
-    if seed is not None and settings.setdefault("train.seed", seed) not in (seed, str(seed)):
-        raise UsageError(f"seed {seed} and train.seed={settings['train.seed']} disagree: give one of them")
+        if not key.startswith("finetune.") and key not in ("train.seed", "train.precision", "train.save_every"):
+            raise UsageError(
+                f"--set {key}: the encoder is there already; only finetune.*, train.seed and train.precision can be set"
+            )
     settled = amend(recipe, settings)
     if settled.finetune.head_epochs + settled.finetune.epochs == 0:
         raise UsageError("finetune.head_epochs=0 and finetune.epochs=0: nothing would be trained; raise one of them")
@@ -285,6 +304,7 @@ def _same(folder: Path, config: dict[str, Any], device: str, threads: int | None
     for key, given in (("device", device != "auto"), ("threads", threads is not None)):
         if not given:
             config[key] = stored[key]
+    config["precision"] = stored.get("precision", "fp32")
     differ = [key for key in ("recipe", "task", "data", "base", "device", "threads") if stored[key] != config[key]]
     if differ:
         raise StructmaeError(

@@ -319,6 +319,11 @@ class TrainOptions:
     warmup: int = option(0, "epochs over which the learning rate rises to its full value", low=0)
     clip: float = option(0.0, "largest norm of the gradient; 0: any", low=0)
     seed: int = option(0, "of weights, dropout, order and plans", low=0, high=2**32 - 1)
+    precision: str = option(
+        "medium",
+        "products in float32, by oneDNN where that is as exact and gains (medium), or steps in bfloat16",
+        choices=("fp32", "medium", "bf16"),
+    )
     save_every: int = option(10, "epochs between resume states", low=1)
 
 

@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +12,9 @@ import torch
 from structmae import registry
 from structmae.checkpoint import Checkpoint, claim, save_weights, unless_failed, write_json
 from structmae.errors import StructmaeError, UsageError
-from structmae.recipe import Recipe, changes, data_options, from_tree, resolve
+from structmae.recipe import Recipe, changes, data_options, from_tree, resolve, shorthand
 from structmae.run import Run, build, describe, load, read_config, summary
+from structmae.threads import counts, thread_limit
 from structmae.tokens import Source
 from structmae.train import Interrupted, fit
 
@@ -28,6 +28,7 @@ def pretrain(
     *,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    precision: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     evaluate: bool = False,
@@ -44,9 +45,10 @@ def pretrain(
     DataFrame or an array of series, an array of images (N, C, H, W), a list of texts; the recipe's own data without it.
     recipe: a name, a TOML file or a Recipe (without it "graphmae" for graphs, "patchtst" for series, "mae" for images,
     "bert" for text). kind: of data that does not tell. settings: options by dotted key, `{"train.epochs": 100}`; seed
-    is short for "train.seed". out: a new folder to save to as training goes, "auto" for runs/DATA-RECIPE-SEED[-n]
-    (without it the run stays in memory; `run.save` writes it). resume: go on with the run in `out`. evaluate: score it
-    too, into `run.result`. device: auto, cpu or cuda. threads: of torch and Numba. note: takes one-line remarks.
+    and precision are short for "train.seed" and "train.precision". out: a new folder to save to as training goes,
+    "auto" for runs/DATA-RECIPE-SEED[-n] (without it the run stays in memory; `run.save` writes it). resume: go on with
+    the run in `out`. evaluate: score it too, into `run.result`. device: auto, cpu or cuda. threads: of torch and Numba.
+    note: takes one-line remarks.
 
     In a folder, picture.png shows input, hidden and rebuilt, where matplotlib is installed.
 
@@ -54,9 +56,7 @@ def pretrain(
     used, Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs are checked.
     """
     say = note or (lambda text: None)
-    asked = dict(settings or {})
-    if seed is not None and asked.setdefault("train.seed", seed) not in (seed, str(seed)):
-        raise UsageError(f"seed {seed} and train.seed={asked['train.seed']} disagree: give one of them")
+    asked, usual = shorthand(settings, seed=seed, precision=precision), counts()[0]
     folder = None if out in (None, "auto") else Path(out)
     if resume and folder is None:
         raise UsageError("--resume needs the folder to go on with: give --out DIR")
@@ -83,7 +83,7 @@ def pretrain(
         if evaluate:
             _check_task(modality, found, settled)
         tokenizer = modality.fit(found, settled)
-        config = describe(settled, found, tokenizer, device_of(device), threads or torch.get_num_threads())
+        config = describe(settled, found, tokenizer, device_of(device), threads or usual)
         config["asked"] = _named(chosen)
         run = Run(settled, build(settled, tokenizer), config, found)
         for remark in found.notes:
@@ -92,30 +92,42 @@ def pretrain(
             say(f"{folder} is not there yet: starting a new run")
         if out == "auto":
             folder = new_folder(found.name, settled.name, settled.train.seed)
-        if folder is not None:
-            claim(folder, lambda made: write_json(made / "config.json", config))
-            run.folder = folder
-    say(f"recipe: {run.recipe.name}, size {run.recipe.size}{_other_size(run.recipe)}")
-    say(f"data: {run.modality.describe(run.data(), run.encoder.tokenizer)}")
-    say(run.recipe.to_toml().rstrip())
     with thread_limit(run.config["threads"]):
+        run.model.to(run.config["device"])
+        source = run.source(run.data())
+        used = run.settle_precision(source, run.recipe.train.batch_size)
+        if folder is not None and not exists:
+            claim(folder, lambda made: write_json(made / "config.json", run.config))
+            run.folder = folder
+        say(f"recipe: {run.recipe.name}, size {run.recipe.size}{_other_size(run.recipe)}")
+        say(f"data: {run.modality.describe(run.data(), run.encoder.tokenizer)}")
+        say(run.recipe.to_toml().rstrip())
+        say(used.remark)
+        if how := run.encoder.how(next(iter(source.sweep(1)))):
+            say(how)
         with unless_failed(folder, new=not exists):
-            source = _train(run, evaluate, progress, say)
+            _train(run, source, evaluate, progress, say)
         if run.folder is not None:  # the run is safe by now, whatever becomes of its picture
             _leave_picture(run, run.folder, source, say)
     return run
 
 
-def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None]) -> Source:
-    """Train, save, evaluate, and put the result in the run and its folder. Returns what was trained on."""
-    device = torch.device(run.config["device"])
-    run.model.to(device)
+def _train(run: Run, source: Source, evaluate: bool, progress: bool, say: Callable[[str], None]) -> None:
+    """Train, save, evaluate, and put the result in the run and its folder."""
+    device = run.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     checkpoint = None if run.folder is None else Checkpoint(run.folder)
     try:
-        source = run.source(run.data())
-        position = fit(run.model, source, run.recipe, device=device, checkpoint=checkpoint, progress=progress)
+        position = fit(
+            run.model,
+            source,
+            run.recipe,
+            device=device,
+            precision=run.precision.name,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
     except Interrupted as error:
         raise Interrupted(f"{error}: go on with structmae pretrain --out {run.folder} --resume") from None
     run.result = {**summary(run, position, peak_memory(device)), "picture": None}
@@ -126,7 +138,6 @@ def _train(run: Run, evaluate: bool, progress: bool, say: Callable[[str], None])
     if checkpoint is not None and run.folder is not None:
         write_json(run.folder / "result.json", run.result)
         checkpoint.state.unlink(missing_ok=True)
-    return source
 
 
 def _leave_picture(run: Run, folder: Path, source: Source, say: Callable[[str], None]) -> None:
@@ -236,23 +247,6 @@ def device_of(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise StructmaeError("--device cuda: torch sees no CUDA device; use --device cpu")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
-
-
-@contextmanager
-def thread_limit(wanted: int) -> Iterator[None]:
-    """Torch, Numba, and the BLAS of NumPy and scikit-learn, on `wanted` threads while open."""
-    import numba
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads(), numba.get_num_threads()
-    torch.set_num_threads(wanted)
-    numba.set_num_threads(min(wanted, numba.config.NUMBA_NUM_THREADS))
-    try:
-        with threadpool_limits(wanted, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])
 
 
 def peak_memory(device: torch.device) -> int | None:

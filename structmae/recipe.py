@@ -48,6 +48,7 @@ __all__ = [
     "data_options",
     "from_tree",
     "resolve",
+    "shorthand",
 ]
 
 
@@ -151,6 +152,16 @@ def amend(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     return chosen
 
 
+def shorthand(settings: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
+    """`settings` with what is given as options of training: seed=1 is short for train.seed. None is not given. Raises
+    UsageError where they disagree."""
+    asked = dict(settings or {})
+    for name, value in given.items():
+        if value is not None and asked.setdefault(f"train.{name}", value) not in (value, str(value)):
+            raise UsageError(f"{name} {value} and train.{name}={asked[f'train.{name}']} disagree: give one of them")
+    return asked
+
+
 def data_options(recipe: str | os.PathLike[str] | Recipe, settings: Mapping[str, Any] | None = None) -> DataOptions:
     """How a recipe reads data, for when the data set, and so its overrides, is not known yet."""
     return _settle(recipe, settings or {}, None, None).data
@@ -230,10 +241,10 @@ def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:
 
 
 def _apply(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    known = recipe.settings()
     for key, value in settings.items():
         if key == "size":
             continue
-        known = recipe.settings()
         if key not in known:
             raise UsageError(f"unknown key {key!r}: {registry.near(key, list(known))}")
         recipe = _set(recipe, key.split("."), value, key)

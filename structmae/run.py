@@ -25,9 +25,10 @@ from structmae.evaluate.arms import embed
 from structmae.model import MaskedAutoencoder
 from structmae.nn.base import Encoder
 from structmae.nn.build import build_encoder
+from structmae.precision import Settled, precision, settle
 from structmae.recipe import Recipe, TermOptions, from_tree
 from structmae.tokens import Source
-from structmae.train import Position, fit
+from structmae.train import Position, fit, suited
 
 Structure = Graphs | Series | Images | Texts
 # The built-in tasks, by the modality of the data that they score.
@@ -76,8 +77,8 @@ class Run:
             if progress is not None:
                 progress("training the same recipe without its terms, to compare with")
             checkpoint, shown = None if beside is None else Checkpoint(beside), progress is not None
-            source = self.source(self.data())
-            return fit(model, source, recipe, device=self.device, checkpoint=checkpoint, progress=shown)
+            source, used = self.source(self.data()), self.precision.name
+            return fit(model, source, recipe, device=self.device, precision=used, checkpoint=checkpoint, progress=shown)
 
         self.trained_beside("plain", model, train)
         return model.encoder.eval()
@@ -119,7 +120,8 @@ class Run:
         """Vectors of the frozen encoder, nothing hidden: (N, width), or (G, width) where it pools, on the CPU. Of
         series: a vector a token, or one a window (of a long table windows side by side) where it pools; which is which
         says `structmae.export.series_columns`."""
-        return embed(self.encoder, self.source(self.data(data, nodes)))
+        with precision(self.precision.name):
+            return embed(self.encoder, self.source(self.data(data, nodes)))
 
     def evaluate(self, data: Any = None, *, task: str | None = None, **options: Any) -> dict[str, Any]:
         """The evaluation object: the encoder beside its random initialisation and simple methods. That of the run's own
@@ -138,14 +140,10 @@ class Run:
         part.check(found, self.recipe)
         if getattr(part, "READS_RUN", False):
             options["run"] = self
-        scored: dict[str, Any] = part.evaluate(
-            self.encoder,
-            self.initial_encoder(),
-            self.source(found, anew=data is not None),
-            found,
-            self.recipe,
-            **options,
-        )
+        source = self.source(found, anew=data is not None)
+        arms = self.encoder, self.initial_encoder()
+        with precision(self.precision.name):
+            scored: dict[str, Any] = part.evaluate(*arms, source, found, self.recipe, **options)
         if data is None and self.result:
             self.result["evaluation"] = scored
         return scored
@@ -156,7 +154,8 @@ class Run:
         """The rows after the end of a table of series, laid out as it is: see `structmae.forecasting.forecast`."""
         from structmae.forecasting import forecast
 
-        return forecast(self, data, horizon, note=note)
+        with precision(self.precision.name):
+            return forecast(self, data, horizon, note=note)
 
     def plot_forecast(
         self, data: Any = None, horizon: int | None = None, *, channels: Any = None, ax: Any = None
@@ -202,6 +201,19 @@ class Run:
     def modality(self) -> Any:
         """What knows the recipe's kind of data: see `structmae.graph` and `structmae.series`."""
         return registry.get("modality", self.recipe.modality)
+
+    def settle_precision(self, source: Source, batch_size: int) -> Settled:
+        """What it is trained in: as its config says, or by now what `train.precision` comes to for these batches."""
+        if "precision" in self.config:
+            return self.precision
+        used = suited(self.recipe.train.precision, self.model, source, batch_size)
+        self.config["precision"] = used.name
+        return used
+
+    @property
+    def precision(self) -> Settled:
+        """What it computes in: as it was trained, where that is as exact on this machine."""
+        return settle(self.config.get("precision", "fp32"), self.device)
 
     @property
     def device(self) -> torch.device:
@@ -337,6 +349,7 @@ def summary(run: Run, position: Position, peak_memory: int | None) -> dict[str, 
         "loss_last": position.loss_last,
         "device": run.config["device"],
         "threads": run.config["threads"],
+        "precision": run.precision.name,
         "versions": run.config["versions"],
         "evaluation": None,
         "evaluation_note": None,

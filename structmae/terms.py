@@ -1,7 +1,7 @@
 """Losses beside those of the heads, for any recipe: they compare the vectors of items with each other.
 
 Each is called on what the encoder made of the batch and of its other views, and gives its loss, or None where there is
-nothing to compare.
+nothing to compare. Vectors are compared in float32, where a step is computed in bfloat16 as well.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Infonce(Term):
 
     def forward(self, encoder: Encoder, encoded: Encoded, views: Mapping[str, Encoded]) -> Tensor | None:
         mine, which = self._own(encoder, encoded)
-        theirs, others = encoder.units(views[self.view])
+        theirs, others = units(encoder, views[self.view])
         both = which[torch.isin(which, others)]
         if len(both) < 2:
             return None
@@ -68,16 +68,16 @@ class Infonce(Term):
         online = self.predict(self.project(mine[torch.searchsorted(which, both)]))
         project = self.project if self.shadow is None else self.shadow.module
         other = project(theirs[torch.searchsorted(others, both)])
-        logits = F.normalize(online, dim=1) @ F.normalize(other, dim=1).T / self.temperature
+        logits = cosines(online, other) / self.temperature
         return F.cross_entropy(logits, torch.arange(len(both), device=logits.device))
 
     def _own(self, encoder: Encoder, encoded: Encoded) -> tuple[Tensor, Tensor]:
         if self.decoder is None:
-            return encoder.units(encoded)
+            return units(encoder, encoded)
         part, name = encoded.tokens[encoder.name], encoder.name
         rows = torch.arange(len(part), device=part.ptr.device) if part.valid is None else part.valid.nonzero()[:, 0]
         whole = Encoded({name: self.decoder(encoded, rows, None)}, encoded.tokens, encoded.seen, {name: rows})
-        return encoder.units(whole)
+        return units(encoder, whole)
 
     def stepped(self) -> None:
         if self.shadow is not None:
@@ -93,7 +93,7 @@ class Uniformity(Term):
         self.weight, self.scale = recipe.terms.uniformity.weight, recipe.terms.uniformity.scale
 
     def forward(self, encoder: Encoder, encoded: Encoded, views: Mapping[str, Encoded]) -> Tensor | None:
-        vectors = encoder.units(encoded)[0]
+        vectors = units(encoder, encoded)[0]
         if len(vectors) < 2:
             return None
         if len(vectors) > MOST:
@@ -162,7 +162,7 @@ class Clustering(Term):
     def forward(self, encoder: Encoder, encoded: Encoded, views: Mapping[str, Encoded]) -> Tensor | None:
         if not self.running:
             return None
-        soft = self.assign(encoder.units(views["whole"])[0])
+        soft = self.assign(units(encoder, views["whole"])[0])
         if self.training:
             with torch.no_grad():
                 self.share.lerp_(soft.mean(0), 0.1)
@@ -176,6 +176,23 @@ class Clustering(Term):
         """The share of the items that are nearest to the smallest cluster, and to the largest, in the last batches."""
         low, high = self.occupied.aminmax()
         return {"smallest_cluster": float(low), "largest_cluster": float(high)} if self.running else {}
+
+
+def units(encoder: Encoder, encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """The vectors of items (n, width), of float32's precision or more, and which items they are (n,)."""
+    vectors, which = encoder.units(encoded)
+    return exact(vectors), which
+
+
+def exact(x: Tensor) -> Tensor:
+    """x in float32 where it is in less."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def cosines(one: Float[Tensor, "items width"], other: Float[Tensor, "items width"]) -> Float[Tensor, "items items"]:
+    """Of each row of one to each of the other. A temperature makes much of small differences, so autocast ends here."""
+    with torch.autocast(one.device.type, enabled=False):
+        return F.normalize(exact(one), dim=1) @ F.normalize(exact(other), dim=1).T
 
 
 def perceptron(inward: int, outward: int) -> nn.Sequential:

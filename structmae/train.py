@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from structmae import masking
+from structmae import precision as numerics
 from structmae.checkpoint import Checkpoint
 from structmae.errors import StructmaeError
 from structmae.masking.torch import ahead
@@ -56,11 +57,13 @@ def fit(
     recipe: Recipe,
     *,
     device: torch.device,
+    precision: str | None = None,
     checkpoint: Checkpoint | None = None,
     progress: bool = True,
     validate: Callable[[], float] | None = None,
 ) -> Position:
-    """Train `model` in place for `train.epochs`, from the checkpoint's last state where there is one.
+    """Train `model` in place for `train.epochs`, from the checkpoint's last state where there is one. `precision` is
+    one that `suited` gave; without it `train.precision` is settled here.
 
     With `validate`, a score of the model as it is (the lower the better), it is asked before the first epoch and after
     each, and the weights of the best one are those that stay; of equals the earlier.
@@ -71,10 +74,16 @@ def fit(
     """
     options = recipe.train
     planner = Planner.of(recipe)
-    optimizer = torch.optim.Adam(model.groups(), lr=options.lr, weight_decay=options.weight_decay)
+    used = precision or suited(options.precision, model, source, options.batch_size).name
+    fused = all(weight.device.type in ("cpu", "cuda") for weight in model.parameters())
+    optimizer = torch.optim.Adam(model.groups(), lr=options.lr, weight_decay=options.weight_decay, fused=fused)
     position, best = Position(), None
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _stop_at_signal(checkpoint is not None) as stop:
+    with (
+        torch.random.fork_rng(devices=cuda),
+        numerics.precision(used),
+        _stop_at_signal(checkpoint is not None) as stop,
+    ):
         torch.manual_seed(options.seed)
         state = None if checkpoint is None else checkpoint.load()
         if state is not None:
@@ -90,7 +99,7 @@ def fit(
         model.train()
         with _bar(options.epochs, position.epoch, progress) as bar:
             while position.epoch < options.epochs:
-                line = _epoch(model, source, planner, optimizer, options, position)
+                line = _epoch(model, source, planner, optimizer, options, position, used)
                 if validate is not None:
                     score = line["validation"] = validate()
                     model.train()
@@ -122,6 +131,13 @@ def fit(
     return position
 
 
+def suited(wanted: str, model: Trainable, source: Source, batch_size: int) -> numerics.Settled:
+    """What the precision `wanted` comes to for steps of so many items."""
+    items = torch.arange(min(batch_size, source.num_items))
+    rows = len(next(iter(source.batch(items).values())))
+    return numerics.settle(wanted, source.device, numerics.largest(model, rows))
+
+
 def _now(model: Trainable, epoch: int, score: float) -> Best:
     return Best(epoch, score, {name: value.detach().clone() for name, value in model.state_dict().items()})
 
@@ -133,6 +149,7 @@ def _epoch(
     optimizer: torch.optim.Adam,
     options: TrainOptions,
     position: Position,
+    precision: str,
 ) -> dict[str, int | float]:
     """One pass over the items; moves `position` on and gives the line for metrics.jsonl."""
     begin = time.perf_counter()
@@ -149,7 +166,8 @@ def _epoch(
     steps = 0
     first = position.step
     for batch in _prepared(source, planner, options, position.epoch, first):
-        losses = model(batch)
+        with numerics.autocast(precision, source.device):
+            losses = model(batch)
         position.step += 1
         if losses.total is None:
             continue
@@ -182,7 +200,8 @@ def _epoch(
 
 
 def _prepared(source: Source, planner: Planner, options: TrainOptions, epoch: int, first: int) -> Iterator[Batch]:
-    """Each step's batch. For a GPU it is made, and moved, while the step before runs."""
+    """Each step's batch. For a GPU it is made, and moved, while the step before runs. On the CPU the two would share
+    cores and Python's lock, and making a batch is a small part of a step."""
 
     def made() -> Iterator[Batch]:
         for step, items in enumerate(_batches(source.num_items, options, epoch), first):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
@@ -19,8 +20,9 @@ from structmae.checkpoint import Checkpoint
 from structmae.errors import StructmaeError
 from structmae.nn.base import Encoded, Encoder
 from structmae.planning import Planner
+from structmae.precision import autocast
 from structmae.run import build
-from structmae.terms import Clustering, Infonce, Uniformity, uniformity
+from structmae.terms import Clustering, Infonce, Uniformity, cosines, uniformity
 from structmae.train import fit
 
 CPU = torch.device("cpu")
@@ -294,6 +296,31 @@ def test_a_stopped_run_with_terms_goes_on_to_the_same_bits(name, stop, karate, t
     state, other = whole.state_dict(), model.state_dict()
     assert "terms.clustering.share" in state
     assert all(torch.equal(state[key], other[key]) for key in state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vectors_are_compared_in_float32_in_a_step_of_bfloat16(name, karate):
+    """Any recipe steps in bfloat16, and the terms are as exact as the vectors that they are given."""
+    moved = {"views.second.augment": "shift"} if name == "igpt" else {}  # which hides nothing
+    model, source, recipe = made(name, karate, **ALL, **moved)
+    model.train().begin(0, source)
+    batch = Planner.of(recipe).batch(source, torch.arange(min(8, source.num_items)), visit=0, step=0)
+    with autocast("bf16", CPU):
+        losses = model(batch)
+    assert all(losses.terms[key].dtype == torch.float32 for key in model.terms)
+    losses.total.backward()
+    found = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert all(gradient.dtype == torch.float32 and bool(gradient.isfinite().all()) for gradient in found)
+
+
+def test_cosines_are_exact_whatever_their_rows_are():
+    """Row by row the cosine, in float32 at least, inside of autocast too."""
+    one, other = torch.randn(2, 6, 8).unbind()
+    expected = F.cosine_similarity(one[:, None], other[None], dim=-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(cosines(one, other), expected)
+        assert cosines(one.bfloat16(), other).dtype == torch.float32
+        assert cosines(one.double(), other.double()).dtype == torch.float64
 
 
 def test_terms_are_saved_with_a_run():

@@ -162,6 +162,48 @@ def test_gradients_are_cut_to_the_clip(karate, monkeypatch):
     torch.testing.assert_close(norms[1e-3][0][1], shrunk, rtol=1e-3, atol=1e-9)
 
 
+def plain_adam(monkeypatch):
+    """Adam as torch has it without a kernel of its own."""
+    real = torch.optim.Adam
+
+    def plain(*arguments, fused, **options):
+        assert fused
+        return real(*arguments, foreach=False, **options)
+
+    monkeypatch.setattr(torch.optim, "Adam", plain)
+
+
+@pytest.mark.parametrize("changes", [{}, {"train.weight_decay": 1e-2, "train.clip": 0.1, "train.warmup": 2}])
+def test_the_fused_optimizer_is_the_plain_one(karate, monkeypatch, changes):
+    fused, position = trained(karate, **changes)
+    plain_adam(monkeypatch)
+    plain, expected = trained(karate, **changes)
+    assert position.loss_last == pytest.approx(expected.loss_last, rel=1e-4)
+    for name, value in plain.items():
+        torch.testing.assert_close(fused[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_state_of_the_plain_optimizer_is_gone_on_with(karate, tmp_path, monkeypatch):
+    """As runs from before have it, up to rounding."""
+    whole, _ = trained(karate)
+    real, calls = train._epoch, iter(range(9))
+
+    def dies(*args):
+        if next(calls) == 4:
+            raise RuntimeError("power cut")
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        plain_adam(patch)
+        patch.setattr(train, "_epoch", dies)
+        with pytest.raises(RuntimeError, match="power cut"):
+            trained(karate, tmp_path)
+    state, position = trained(karate, tmp_path)
+    assert position.epoch == 6
+    for name, value in whole.items():
+        torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4)
+
+
 def validated(graphs, scores, folder=None):
     """Trained, with these scores of the start and the epochs: final weights, position, and the weights at each."""
     model, source, recipe = ready(graphs)

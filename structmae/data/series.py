@@ -134,9 +134,8 @@ class Series:
         if length < 1:
             raise UsageError(f"windows: length is {length}; it must be at least 1.")
         starts = np.asarray(starts, dtype=np.int64).reshape(-1)
-        recording = np.clip(np.searchsorted(self.ptr, starts, side="right") - 1, 0, self.num_items - 1)
-        first, stop = self.ptr[recording], self.ptr[recording + 1]
-        if starts.size and bool(np.all((starts >= first) & (starts + length <= stop))):
+        first, stop = self._recordings(starts)
+        if starts.size and self.inside(starts, length):
             views = sliding_window_view(self.values, length, axis=0)
             out = np.ascontiguousarray(views[starts], dtype=np.float32)
         else:
@@ -150,6 +149,16 @@ class Series:
             window, channel, offset = (int(i) for i in np.argwhere(np.isinf(out))[0])
             raise self._infinite(channel, int(starts[window]) + offset)
         return out
+
+    def inside(self, starts: Integers, length: int) -> bool:
+        """Whether all of the windows of `length` rows from `starts` (B,) on lie in their recordings."""
+        first, stop = self._recordings(starts)
+        return bool(np.all((starts >= first) & (starts + length <= stop)))
+
+    def _recordings(self, starts: Integers) -> tuple[Integers, Integers]:
+        """First and one past the last row of the recording in which each start lies."""
+        recording = np.clip(np.searchsorted(self.ptr, starts, side="right") - 1, 0, self.num_items - 1)
+        return self.ptr[recording], self.ptr[recording + 1]
 
     def scale(self) -> tuple[Floats, Floats]:
         """Mean and standard deviation of each channel's observed values in the train part, and nowhere else.

@@ -37,7 +37,7 @@ def seasonal_naive(
     return season.repeat(1, 1, -(-horizon // period))[..., :horizon]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class NLinear:
     """Features of NLinear (Zeng et al., AAAI 2023): a window less its last observed value, 0 where missing, and a 1.
 

@@ -14,7 +14,7 @@ from structmae.data.series import Series
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.baselines import NLinear, last_value, seasonal_naive
 from structmae.evaluate.frozen import AT_ONCE, Latents, frozen
-from structmae.evaluate.heads import Errors, Linear, Parts, Values, blocks, fit, score, unfold
+from structmae.evaluate.heads import Errors, Fits, Linear, Parts, Values, blocks, fit, score, unfold
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
 
@@ -51,16 +51,17 @@ def evaluate(
     say = progress or (lambda text: None)
     parts = Parts.of(data.split)
     chosen, notes = settle(parts, source.context, data, horizons)
+    known: Fits = {}  # NLinear comes before the latents of both encoders, and on its own
     heads: dict[str, dict[int, Linear]] = {}
     errors: dict[str, dict[int, Errors]] = {}
     with frozen(encoder, initial):
         for arm, part in (("pretrained", encoder), ("random_init", initial)):
             design = Latents(part, source, skip=recipe.probe.skip, at_once=at_once)
-            heads[arm] = fit(source, design, parts, chosen)
+            heads[arm] = fit(source, design, parts, chosen, known)
             errors[arm] = score(source, design, parts, heads[arm])
             say(_line(arm, errors[arm]))
     errors |= naive(source, parts, chosen, max(source.context, data.period), data.period)
-    errors["nlinear"], look_backs = nlinear(source, parts, chosen, source.context)
+    errors["nlinear"], look_backs = nlinear(source, parts, chosen, source.context, known)
     for arm in ("last_value", "seasonal_naive", "nlinear"):
         say(_line(arm, errors[arm]))
     rows = []
@@ -142,14 +143,16 @@ def naive(
 
 
 def nlinear(
-    source: Values, parts: Parts, horizons: Sequence[int], context: int
+    source: Values, parts: Parts, horizons: Sequence[int], context: int, known: Fits | None = None
 ) -> tuple[dict[int, Errors], dict[int, int]]:
-    """Closed-form NLinear, at the look-back that is best on validation: its test errors, and those look-backs."""
+    """Closed-form NLinear, at the look-back that is best on validation: its test errors, and those look-backs. known:
+    see `fit`, of all horizons."""
     fitted: dict[int, tuple[Linear, NLinear]] = {}
     for look_back in sorted({context, *LOOK_BACKS}):
         design = NLinear(source, look_back)
         fits = [horizon for horizon in horizons if parts.refusal(look_back, horizon) is None]
-        for horizon, head in (fit(source, design, parts, fits) if fits else {}).items():
+        made = known if len(fits) == len(horizons) else None
+        for horizon, head in (fit(source, design, parts, fits, made) if fits else {}).items():
             if horizon not in fitted or head.validation < fitted[horizon][0].validation:
                 fitted[horizon] = head, design
     errors: dict[int, Errors] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from structmae.errors import StructmaeError
@@ -94,11 +94,19 @@ class Linear:
     validation: float
 
 
+Fits = dict[Design, dict[int, Linear]]
+
+
 def unfold(flat: Float[Tensor, "rows targets"], level: Float[Tensor, "B C"], together: bool) -> Float[Tensor, "B C H"]:
     """Forecasts, of (B*C, H) or where a row is a window of (B, H*C) step by step, with the level added."""
     windows, channels = level.shape
     steps = flat.view(windows, -1, channels).transpose(1, 2) if together else flat.view(windows, channels, -1)
     return steps + level[..., None]
+
+
+def fold(steps: Shaped[Tensor, "B C H"], together: bool) -> Shaped[Tensor, "rows targets"]:
+    """Steps ahead (B, C, H) as `unfold` takes them."""
+    return steps.transpose(1, 2).flatten(1) if together else steps.flatten(0, 1)
 
 
 def blocks(starts: Int[Tensor, "windows"], source: Values) -> Iterator[Int[Tensor, "windows"]]:
@@ -108,25 +116,41 @@ def blocks(starts: Int[Tensor, "windows"], source: Values) -> Iterator[Int[Tenso
         yield from torch.split(starts, max(1, ROWS // channels))
 
 
-def fit(source: Values, design: Design, parts: Parts, horizons: Sequence[int]) -> dict[int, Linear]:
+def fit(
+    source: Values, design: Design, parts: Parts, horizons: Sequence[int], known: Fits | None = None
+) -> dict[int, Linear]:
     """The ridge of each horizon: training rows whose targets are all observed, the penalty that has the least mean
     squared error over the observed targets of validation. No other row is read. Raises StructmaeError where a horizon
     has no windows.
 
-    Each row is read once: in X'Y it counts for its longest horizon and all shorter ones (see `Gram`).
+    Each row is read once: in X'Y it counts for its longest horizon and all shorter ones (see `Gram`). known: fits of
+    the same source, parts and horizons, which are not made again; this one is added.
     """
-    before = {} if design.first is None else fit(source, design.first, parts, horizons)
-    penalties = PENALTIES if design.first is None else (*PENALTIES, torch.inf)
+    known = {} if known is None else known
+    if design not in known:
+        before = {} if design.first is None else fit(source, design.first, parts, horizons, known)
+        known[design] = _fit(source, design, parts, horizons, before)
+    return known[design]
+
+
+def _fit(
+    source: Values, design: Design, parts: Parts, horizons: Sequence[int], before: Mapping[int, Linear]
+) -> dict[int, Linear]:
+    penalties = (*PENALTIES, torch.inf) if before else PENALTIES
     weights = _train(source, design, parts, sorted(horizons, reverse=True), penalties, before)
     squares = {horizon: torch.zeros(len(penalties), dtype=torch.float64) for horizon in horizons}
     counts = dict.fromkeys(horizons, 0)
-    for x, level, y, observed, known in _windows(source, design, parts, "validation", horizons):
-        for horizon in known:
-            target, missing = y[..., :horizon], ~observed[..., :horizon]
+    for x, level, y, observed, there in _windows(source, design, parts, "validation", horizons):
+        for horizon in there:
+            target = fold(y[..., :horizon] - level[..., None], design.together)
+            missing = fold(~observed[..., :horizon], design.together)
             counts[horizon] += missing.numel() - int(missing.sum())
-            for index, weight in enumerate(weights[horizon]):
-                error = (unfold(x @ weight, level, design.together) - target).masked_fill_(missing, 0.0)
-                squares[horizon][index] += error.square_().sum(dtype=torch.float64).cpu()
+            if before:
+                base = before[horizon].weight
+                target -= x[:, -len(base) :] @ base
+            for index, (penalty, weight) in enumerate(zip(penalties, weights[horizon], strict=True)):
+                left = target if penalty == torch.inf else target - x[:, : len(weight)] @ weight
+                squares[horizon][index] += left.masked_fill(missing, 0.0).square_().sum(dtype=torch.float64).cpu()
     fitted = {}
     for horizon in horizons:
         if not counts[horizon]:
@@ -134,6 +158,8 @@ def fit(source: Values, design: Design, parts: Parts, horizons: Sequence[int]) -
         errors = squares[horizon] / counts[horizon]
         chosen = best(errors)
         weight = weights.pop(horizon)[chosen].clone()
+        if before:
+            weight = torch.cat([weight, before[horizon].weight.to(weight)])
         fitted[horizon] = Linear(horizon, weight, penalties[chosen], float(errors[chosen]))
     return fitted
 
@@ -198,8 +224,9 @@ def _train(
     penalties: tuple[float, ...],
     before: Mapping[int, Linear],
 ) -> dict[int, Tensor]:
-    """Weights (penalties, width, targets) float32 of each horizon, the longest first. `before` are those of
-    `design.first`: its features stand in X'Y as further targets, so their part can be taken off for any horizon."""
+    """Weights (penalties, width, targets) float32 of each horizon, the longest first, but of the features of
+    `design.first`, which have theirs in `before`: those stand in X'Y as further targets, so their part can be taken off
+    for any horizon."""
     last = len(before[horizons[0]].weight) if before else 0
     longest = _longest(source, design, parts, horizons)
     outputs = longest.shape[1] if design.together else 1
@@ -211,7 +238,7 @@ def _train(
         for chosen in blocks(mine.any(1).nonzero().flatten(), source):
             x, level = design.rows(starts[chosen])
             y = source.values(starts[chosen] + design.look_back, horizon)[0].to(x.device) - level[..., None]
-            y = y.transpose(1, 2).flatten(1) if design.together else y.flatten(0, 1)
+            y = fold(y, design.together)
             keep = (mine[chosen, 0] if design.together else mine[chosen].flatten()).to(x.device)
             if last:
                 x, y = x[:, :-last], torch.cat([x[:, -last:], y], 1)
@@ -224,12 +251,8 @@ def _train(
                 f"horizon {horizon}: no training window has all its targets observed"
                 f"{', in every channel, as mixed channels need' if design.together else ''}; give more observed rows"
             )
-        if last:
-            base = before[horizon].weight
-            others = gram.solve(penalties=penalties, less=base).float()
-            weights[horizon] = torch.cat([others, base.to(others).expand(len(penalties), -1, -1)], 1)
-        else:
-            weights[horizon] = gram.solve(horizon * outputs, penalties=penalties).float()
+        less = before[horizon].weight if last else None
+        weights[horizon] = gram.solve(horizon * outputs, penalties=penalties, less=less).float()
     return weights
 
 

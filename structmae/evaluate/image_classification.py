@@ -12,7 +12,7 @@ from torch import Tensor
 from structmae.data.images import Images
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.frozen import frozen
-from structmae.evaluate.probe import accuracy, fit_probe
+from structmae.evaluate.probe import accuracy, fit_probes
 from structmae.evaluate.vectors import effective_rank, item_vectors, layer_vectors, spread, standardised
 from structmae.nn.base import Encoder
 from structmae.nn.sequence import SequenceEncoder
@@ -92,14 +92,13 @@ def score(
     assert data.y is not None
     train, test = data.split["train"], _labelled(data, "test")
     validation = _labelled(data, "validation")
-    subsets = draws(data, recipe)
+    subsets = torch.stack(draws(data, recipe))
     rows: list[dict[str, Any]] = []
     for arm, layers in arms.items():
         probes = []
         for layer in layers:
             x = standardised(layer, layer[train])
-            fitted = [fit_probe(x, data.y, some, validation, len(data.classes), recipe.probe) for some in subsets]
-            probes.append((x, fitted))
+            probes.append((x, fit_probes(x, data.y, subsets, validation, len(data.classes), recipe.probe)))
         chosen = len(layers) - 1
         if len(validation):  # of equals the later layer
             means = [fmean(probe.validation or 0.0 for probe in fitted) for _, fitted in probes]

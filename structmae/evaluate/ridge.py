@@ -8,7 +8,7 @@ from structmae.errors import StructmaeError
 
 WIDEST = 8192  # features: X'X in float64 and its factor take 1 GiB
 BLOCK = 8192  # rows of one product: float32 sums within it, float64 between
-COLUMNS = 1024  # of X'X at once
+COLUMNS = 384  # of X'X at once: fewer leave less above the diagonal, more make a faster product
 PENALTIES = tuple(10.0**power for power in range(-6, 4))  # times the mean diagonal of X'X
 
 

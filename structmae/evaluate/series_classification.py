@@ -10,14 +10,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from structmae.data.series import Series
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate import rocket
+from structmae.evaluate.folds import Fold, accuracy, best_cost
 from structmae.evaluate.frozen import AT_ONCE, frozen
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
@@ -28,6 +28,7 @@ LABELS = (1, 5, 10, 25)  # of each class
 SUBSETS = 5
 FOLDS = 5
 Array = NDArray[np.float32]
+Wide = NDArray[np.float64]
 
 
 def check(data: Series, recipe: Recipe) -> None:
@@ -87,8 +88,8 @@ def evaluate(
                 x, x_test = rocket.features(padded[chosen], padded[test], seed=0)
             else:
                 x, x_test = arms[arm][chosen], arms[arm][test]
-            machine = ridge() if arm == "rocket" else logistic(data.y[chosen])
-            scored.append(_accuracy(machine, x, data.y[chosen], x_test, data.y[test]))
+            read = ridge if arm == "rocket" else logistic
+            scored.append(read(x.astype(np.float64), data.y[chosen], x_test.astype(np.float64), data.y[test]))
         whole, *parts = scored
         rows.append({"features": arm, "value": whole, "validation": None, "std": None, "n": len(test)})
         for size, each in zip(subsets, np.reshape(parts, (-1, SUBSETS)), strict=True):
@@ -149,24 +150,30 @@ def few(y: NDArray[np.int64], fitted: NDArray[np.int64]) -> tuple[dict[int, list
     return subsets, notes
 
 
-def logistic(y: NDArray[np.int64]) -> Any:
-    """Standardised features into logistic regression; its C is chosen inside the training labels `y` by stratified
-    folds, or 1 where a class has fewer than 3 labels."""
-    machine = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))
+def logistic(x: Wide, y: NDArray[np.int64], x_test: Wide, y_test: NDArray[np.int64]) -> float:
+    """Test accuracy of logistic regression on standardised features; its C is chosen inside the training labels `y` by
+    stratified folds, or 1 where a class has fewer than 3 labels."""
     fewest = int(np.unique(y, return_counts=True)[1].min())
-    if fewest < 3:
-        return machine
-    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
-    return GridSearchCV(machine, {"logisticregression__C": list(COSTS)}, cv=folds)
-
-
-def ridge() -> Any:
-    """What MiniRocket's authors put on its features; the penalty by leave-one-out inside the training labels."""
-    return make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=PENALTIES))
-
-
-def _accuracy(machine: Any, x: Array, y: NDArray[np.int64], x_test: Array, y_test: NDArray[np.int64]) -> float:
+    cost = 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a large C on separable classes has no end
-        machine.fit(x.astype(np.float64), y)
-        return float((machine.predict(x_test.astype(np.float64)) == y_test).mean())
+        if fewest >= 3:
+            splits = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(x, y)
+            cost = best_cost(_machine, COSTS, (_standardised(x[a], y[a], x[b], y[b]) for a, b in splits))
+        return accuracy(_machine(cost), *_standardised(x, y, x_test, y_test))
+
+
+def ridge(x: Wide, y: NDArray[np.int64], x_test: Wide, y_test: NDArray[np.int64]) -> float:
+    """Test accuracy of what MiniRocket's authors put on its features; the penalty by leave-one-out inside the training
+    labels."""
+    return accuracy(RidgeClassifierCV(alphas=PENALTIES), *_standardised(x, y, x_test, y_test))
+
+
+def _machine(cost: float) -> Any:
+    return LogisticRegression(C=cost, max_iter=1000)
+
+
+def _standardised(x: Wide, y: NDArray[np.int64], x_test: Wide, y_test: NDArray[np.int64]) -> Fold:
+    """Both by the mean and deviation of the training rows."""
+    scaler = StandardScaler().fit(x)
+    return scaler.transform(x), y, scaler.transform(x_test), y_test

@@ -7,7 +7,6 @@ only; `array` is 1-D float32 in C order, and an index is neither checked nor cou
 """
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +92,54 @@ full16, full8 = _filler(16), _filler(8)
 
 
 @intrinsic
+def join(typing, x, y):
+    """x, then y: two of 8 as one of 16."""
+
+    def emit(context, builder, signature, args):
+        return builder.shuffle_vector(*args, ir.Constant(_of(16, _INT), list(range(16))))
+
+    return Vector(16)(x, y), emit
+
+
+def _half(first: int) -> Any:
+    @intrinsic
+    def half(typing, x):
+        """8 lanes of 16."""
+
+        def emit(context, builder, signature, args):
+            lanes = ir.Constant(_of(8, _INT), list(range(first, first + 8)))
+            return builder.shuffle_vector(args[0], args[0], lanes)
+
+        return Vector(8)(x), emit
+
+    return half
+
+
+low, high = _half(0), _half(8)
+
+
+@intrinsic
+def turned(typing, x0, x1, x2, x3, x4, x5, x6, x7):
+    """The transpose of 8 rows of 8, in the low half and again in the high one: row i gets lane i of each. Three steps,
+    in which rows 1, 2 and 4 apart exchange lanes."""
+
+    def emit(context, builder, signature, args):
+        rows = list(args)
+        for step in (1, 2, 4):
+            ours = [lane if not lane & step else 16 + lane - step for lane in range(16)]
+            others = [lane + step if not lane & step else 16 + lane for lane in range(16)]
+            for i in range(8):
+                if not i & step:
+                    pair = rows[i], rows[i + step]
+                    rows[i], rows[i + step] = (
+                        builder.shuffle_vector(*pair, ir.Constant(_of(16, _INT), lanes)) for lanes in (ours, others)
+                    )
+        return context.make_tuple(builder, signature.return_type, rows)
+
+    return types.UniTuple(x0, 8)(*[x0] * 8), emit
+
+
+@intrinsic
 def store(typing, array, index, x):
     """array[index], array[index + 1], ... <- x."""
 
@@ -102,6 +149,20 @@ def store(typing, array, index, x):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, x), emit
+
+
+@intrinsic
+def prefetch(typing, array, index):
+    """Asks for array[index], and what lies in the same 64 bytes, before it is needed."""
+
+    def emit(context, builder, signature, args):
+        place = _pointer(context, builder, (signature.args[0], args[0]), args[1], ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [place.type, _INT, _INT, _INT])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(ask, [place, _INT(0), _INT(2), _INT(1)])  # to read; into the second-level cache; data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
 
 
 @intrinsic
@@ -130,24 +191,49 @@ def _larger(builder, x, y):
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
+def _choose(builder, condition, x, y):
+    return builder.select(builder.fcmp_ordered(">", condition, _same(condition.type.count, 0.0)), x, y)
+
+
 add = _binary(lambda builder, x, y: builder.fadd(x, y))
 sub = _binary(lambda builder, x, y: builder.fsub(x, y))
 mul = _binary(lambda builder, x, y: builder.fmul(x, y))
+div = _binary(lambda builder, x, y: builder.fdiv(x, y))
 larger = _binary(_larger)
 
 
 @intrinsic
-def cut(typing, x, lane):
-    """x, with -inf in the lanes before this one."""
+def fused(typing, x, y, z):
+    """x * y + z."""
 
     def emit(context, builder, signature, args):
-        x, lane = args
+        return _fused(builder, *args)
+
+    return x(x, x, x), emit
+
+
+@intrinsic
+def where_positive(typing, condition, x, y):
+    """x in the lanes where condition > 0, else y."""
+
+    def emit(context, builder, signature, args):
+        return _choose(builder, *args)
+
+    return x(condition, x, y), emit
+
+
+@intrinsic
+def where_before(typing, lane, x, y):
+    """x in the lanes before this one, else y."""
+
+    def emit(context, builder, signature, args):
+        lane, x, y = args
         width = x.type.count
         first = _spread(builder, builder.trunc(lane, _INT), width)
-        stays = builder.icmp_signed(">=", ir.Constant(first.type, list(range(width))), first)
-        return builder.select(stays, x, _same(width, -math.inf))
+        before = builder.icmp_signed("<", ir.Constant(first.type, list(range(width))), first)
+        return builder.select(before, x, y)
 
-    return x(x, types.intp), emit
+    return x(types.intp, x, y), emit
 
 
 # 2**f for -0.5 <= f <= 0.5, by powers from 0 on: the largest relative error is the least possible, given that 2**0 = 1.
@@ -164,22 +250,18 @@ _ROUND = 12582912.0  # 1.5 * 2**23: after adding it the last bits are the number
 
 @intrinsic
 def exp2(typing, x):
-    """2**x; 0 below x = -126, and 2**127 above 127. Relative error 2e-7."""
+    """2**x, for x up to 127; 0 at x = -127 and below, whose exponent is all zeros. Relative error 2e-7 from -126 on."""
 
     def emit(context, builder, signature, args):
-        (x,) = args
-        width = x.type.count
-        low, high, rounding = (_same(width, value) for value in (-126.0, 127.0, _ROUND))
-        under = builder.fcmp_ordered("<", x, low)
-        x = _larger(builder, x, low)
-        x = builder.select(builder.fcmp_ordered("<", x, high), x, high)
+        width = args[0].type.count
+        x = _larger(builder, args[0], _same(width, -127.0))
+        rounding = _same(width, _ROUND)
         rounded = builder.fadd(x, rounding)
         rest = builder.fsub(x, builder.fsub(rounded, rounding))
         power = _same(width, _POWERS[-1])
         for factor in _POWERS[-2::-1]:
             power = _fused(builder, power, rest, _same(width, factor))
         whole = builder.shl(builder.bitcast(rounded, _of(width, _INT)), _same(width, 23, _INT))
-        result = builder.bitcast(builder.add(builder.bitcast(power, whole.type), whole), x.type)
-        return builder.select(under, _same(width, 0.0), result)
+        return builder.bitcast(builder.add(builder.bitcast(power, whole.type), whole), x.type)
 
     return x(x), emit

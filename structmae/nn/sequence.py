@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from structmae.fast.dropout import Dropout
+from structmae.masking.torch import take
 from structmae.nn.base import Decoder, Encoded, Encoder, placed
 from structmae.nn.gnn import ACTIVATIONS
 from structmae.nn.transformer import FULL, Attention, Pattern, sines, transformer
@@ -60,11 +61,16 @@ class SequenceEncoder(Encoder):
         """Which tokens see which, by their places."""
         return pattern(self.attention, self.reach, position, self.grid)
 
+    def how(self, tokens: dict[str, TokenSet]) -> str:
+        first: Any = self.body.layers[0]
+        kernels = first.attention.kernels(self.position, self.sees(torch.zeros(1, dtype=torch.long)))
+        return f"attention: {'kernels of our own' if kernels else 'torch'}, {first.attention.heads} heads"
+
     def encode(self, h: dict[str, Tensor], tokens: dict[str, TokenSet]) -> dict[str, Tensor]:
         part = tokens[self.name]
         assert part.position is not None
         x = h[self.name] if self.start is None else shifted(h[self.name], self.start, part)
-        x = x + self.position[part.position]
+        x = x + self.position.index_select(0, part.position)
         if self.kind is not None and part.kind is not None:
             x = x + self.kind[part.kind]
         return {self.name: self.body(self.dropout(x), part.ptr, self.sees(part.position))}
@@ -131,26 +137,30 @@ class SequenceDecoder(Decoder):
         if self.body is None:
             full = placed(z, rows, len(part))
             full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
-            return self._out(full[scored])
+            return self._out(take(full, scored))
         z = self.bridge(z)
         full = placed(z, rows, len(part), self.token)
         full = full if zeroed is None else full.index_fill(0, zeroed, 0.0)
-        full = full + self.position[part.position]
+        assert part.position is not None
+        full = full + self.position.index_select(0, part.position)
         if self.kind is not None and part.kind is not None:
             full = full + self.kind[part.kind]
         asked = self._asked(part)
         if asked is not None and not len(asked):
-            return self._out(full[scored])
+            return self._out(take(full, scored))
         x, ptr, position = full, part.ptr, part.position
         assert position is not None
         if asked is not None:
-            x, ptr, position = full[asked], torch.searchsorted(asked, part.ptr), position[asked]
+            x, ptr, position = take(full, asked), torch.searchsorted(asked, part.ptr), position[asked]
         if self.across is not None:
             context = full if rows is None else full[rows]
             borders = part.ptr if rows is None else torch.searchsorted(rows, part.ptr)
             x = self.norm(x + self.across(x, ptr, context=(context, borders)))
-        x = self.body(x, ptr, pattern(self.attention, self.reach, position, self.grid))
-        return self._out(x[scored] if asked is None else x[torch.searchsorted(asked, scored).clamp_max(len(asked) - 1)])
+        sees = pattern(self.attention, self.reach, position, self.grid)
+        if asked is None:
+            return self._out(self.body(x, ptr, sees, scored))
+        # Where all places are scored, as to show them, some may not be asked: their rows are anyone's.
+        return self._out(self.body(x, ptr, sees)[torch.searchsorted(asked, scored).clamp_max(len(asked) - 1)])
 
     def _asked(self, part: TokenSet) -> Tensor | None:
         """The places that are decoded (None: all): those that are there, of one type where types are read across."""

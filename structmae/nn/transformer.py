@@ -12,6 +12,7 @@ from torch_geometric.utils import softmax
 from structmae.fast import attention as fast
 from structmae.fast.dropout import Dropout, dropout
 from structmae.fast.epilogue import activated, added
+from structmae.masking.torch import take
 from structmae.nn.gnn import ACTIVATIONS, NORMS
 from structmae.recipe import EncoderOptions
 from structmae.tokens import Relation
@@ -52,21 +53,26 @@ class Attention(nn.Module):
         out: Tensor = self.outward(self.mixed(x, ptr, pattern, context))
         return out
 
+    def kernels(self, x: Tensor, pattern: Pattern) -> bool:
+        """Whether there are faster kernels than torch's for x (tokens, width)."""
+        return self.context is None and pattern.kind in ("full", "causal") and fast.suits(x, self.heads)
+
     def mixed(
         self, x: Tensor, ptr: Tensor, pattern: Pattern = FULL, context: tuple[Tensor, Tensor] | None = None
     ) -> Float[Tensor, "tokens width"]:
         """What each token reads of the others, all heads side by side: `forward` but for the last product."""
-        projected = self.inward(x)
         causal = pattern.kind == "causal"
+        if self.kernels(x, pattern):
+            product, bias = F.linear(x, self.inward.weight), self.inward.bias
+            return fast.attention(product, bias, ptr, self.heads, self.dropout, self.training, causal=causal)
+        projected = self.inward(x)
+        if pattern.relation is not None and pattern.kind == "adjacency":
+            return self._along(projected, pattern.relation)
         if self.context is not None and context is not None:
             q, rows, _ = padded(projected, ptr)
             both, _, allowed = padded(self.context(context[0]), context[1])
             k, v = both.chunk(2, -1)
             mixed = self._mix(self._split(q), self._split(k), self._split(v), allowed, False)
-        elif pattern.relation is not None and pattern.kind == "adjacency":
-            return self._along(projected, pattern.relation)
-        elif pattern.kind in ("full", "causal") and fast.suits(projected, self.heads):
-            return fast.attention(projected, ptr, self.heads, self.dropout, self.training, causal=causal)
         else:
             projected, rows, allowed = padded(projected, ptr)
             q, k, v = projected.view(*projected.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -147,24 +153,30 @@ class Layer(nn.Module):
         self.dropout = dropout
         self.norms = nn.ModuleList(NORMS["layernorm" if norm == "none" else norm](width) for _ in range(2))
 
-    def forward(self, x: Tensor, ptr: Tensor, pattern: Pattern = FULL) -> Tensor:
+    def forward(
+        self, x: Tensor, ptr: Tensor, pattern: Pattern = FULL, rows: Int[Tensor, "wanted"] | None = None
+    ) -> Tensor:
+        """Of the tokens `rows` only (None: of all). Those that are not wanted are read, and no more than that, unless
+        statistics are of them too."""
         first, second = self.norms
+        if rows is not None and isinstance(first, nn.BatchNorm1d):
+            return take(self(x, ptr, pattern), rows)
+        mixed = self.attention.mixed(first(x) if self.prenorm else x, ptr, pattern)
+        if rows is not None:
+            x, mixed = take(x, rows), take(mixed, rows)
+        outward = self.attention.outward
+        x = added(x, F.linear(mixed, outward.weight), outward.bias, self.dropout, self.training)
         if self.prenorm:
-            x = self._attended(x, first(x), ptr, pattern)
             return self._perceived(x, second(x))
-        x = first(self._attended(x, x, ptr, pattern))
+        x = first(x)
         out: Tensor = second(self._perceived(x, x))
         return out
-
-    def _attended(self, x: Tensor, read: Tensor, ptr: Tensor, pattern: Pattern) -> Tensor:
-        """x and what attention makes of `read`."""
-        outward = self.attention.outward
-        mixed = self.attention.mixed(read, ptr, pattern)
-        return added(x, F.linear(mixed, outward.weight), outward.bias, self.dropout, self.training)
 
     def _perceived(self, x: Tensor, read: Tensor) -> Tensor:
         """x and what the perceptron makes of `read`."""
         rise, act, _, fall = self.perceptron
+        assert isinstance(rise, nn.Linear)
+        assert isinstance(fall, nn.Linear)
         h = activated(F.linear(read, rise.weight), rise.bias, act, self.dropout, self.training)
         return added(x, F.linear(h, fall.weight), fall.bias, self.dropout, self.training)
 
@@ -197,12 +209,18 @@ class Transformer(nn.Module):
         self.end = nn.LayerNorm(width) if prenorm else nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "tokens width"], ptr: Int[Tensor, "items_1"], pattern: Pattern = FULL
-    ) -> Float[Tensor, "tokens width"]:
+        self,
+        x: Float[Tensor, "tokens width"],
+        ptr: Int[Tensor, "items_1"],
+        pattern: Pattern = FULL,
+        rows: Int[Tensor, "wanted"] | None = None,
+    ) -> Float[Tensor, "rows width"]:
+        """All tokens, or the different ones `rows`."""
         if not len(x):  # everything was dropped, or nothing observed
             return x
-        for layer in self.layers:
-            x = layer(x, ptr, pattern)
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            x = layer(x, ptr, pattern, rows if number == last else None)
         out: Tensor = self.end(x)
         return out
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from structmae.data.series import Series
@@ -194,18 +197,38 @@ class SeriesSource(RowSource):
 
     def at(self, starts: Int[Tensor, "B"]) -> dict[str, TokenSet]:
         """The windows of `context` rows that start at these rows; a window's name is its first row."""
-        x, observed = self.values(starts, self.context)
-        tokens = self.tokenizer.tokens(x, observed, starts)
+        tokens = self.tokenizer.tokens(*self._windows(starts, self.context), starts)
         return {name: part.to(self.device) for name, part in tokens.items()}
 
     def values(
         self, starts: Int[Tensor, "B"], length: int
     ) -> tuple[Float[Tensor, "B C length"], Bool[Tensor, "B C length"]]:
         """Scaled rows from each start on, 0 where nothing was observed; and where something was."""
-        raw = torch.from_numpy(self.series.windows(starts.numpy(), length))
+        scaled, observed = self._windows(starts, length)
+        return scaled, torch.ones_like(scaled, dtype=torch.bool) if observed is None else observed
+
+    def _windows(self, starts: Int[Tensor, "B"], length: int) -> tuple[Tensor, Tensor | None]:
+        """As `values`; None where everything was observed. Cut out of the scaled table in one go, or where there is
+        none, or rows are asked for that it has not, read and scaled for themselves."""
+        rows = starts.numpy()
+        if self._table is None or not self.series.inside(rows, length):
+            return self._scaled(torch.from_numpy(self.series.windows(rows, length)))
+        scaled, observed = self._table
+        return _cut(scaled, rows, length), None if observed is None else _cut(observed, rows, length)
+
+    @cached_property
+    def _table(self) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None] | None:
+        """All rows as `values` gives them, channel by channel (C, R): as much memory again as the data. None of a file
+        that is mapped into memory, which may be larger than that."""
+        if isinstance(self.series.values, np.memmap):
+            return None
+        scaled, observed = self._scaled(torch.from_numpy(np.ascontiguousarray(self.series.values.T, np.float32)))
+        return scaled.numpy(), None if observed is None else observed.numpy()
+
+    def _scaled(self, raw: Float[Tensor, "*B C R"]) -> tuple[Tensor, Tensor | None]:
         observed = ~raw.isnan()
         scaled = (raw - self.mean[:, None]) / self.deviation[:, None]
-        return scaled.nan_to_num_(0.0), observed
+        return scaled.nan_to_num_(0.0), None if bool(observed.all()) else observed
 
     def sweep(self, at_once: int = 256) -> Iterator[dict[str, TokenSet]]:
         """All of the data in order: the recordings, or windows side by side, the last one ending with the data."""
@@ -217,6 +240,11 @@ class SeriesSource(RowSource):
                 starts = torch.cat([starts, torch.tensor([rows - self.context])])
         for part in torch.split(starts, at_once):
             yield self.at(part)
+
+
+def _cut(table: NDArray[Any], rows: NDArray[np.int64], length: int) -> Tensor:
+    """Windows (B, C, length) of table (C, R)."""
+    return torch.from_numpy(sliding_window_view(table, length, 1).swapaxes(0, 1)[rows])
 
 
 def normalized(

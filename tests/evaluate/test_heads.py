@@ -107,3 +107,31 @@ def test_nothing_observed_in_a_part_is_refused():
         source = Source(panel(values))
         with pytest.raises(StructmaeError, match=words):
             fit(source, NLinear(source, 12), PARTS, [4])
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("mixed", [False, True], ids=["independent", "mixed"])
+@pytest.mark.parametrize("values", [waves(0), gappy(1)], ids=["whole", "gappy"])
+def test_the_error_on_validation_is_that_of_the_weights(values, mixed, skip):
+    source = Source(panel(values))
+    design = Latents(Encoder(mixed=mixed).eval().requires_grad_(False), source, skip=skip)
+    for horizon, head in fit(source, design, PARTS, [4, 8]).items():
+        starts = PARTS.starts("validation", 12, horizon)
+        x, level = design.rows(starts)
+        y, observed = source.values(starts + 12, horizon)
+        error = (unfold(x @ head.weight, level, mixed) - y)[observed].double()
+        assert head.validation == pytest.approx(float(error.square().mean()), rel=1e-4)
+
+
+def test_what_comes_first_is_fitted_once():
+    source = Source(panel(waves()))
+    one, other = (Latents(Encoder(seed=seed).eval().requires_grad_(False), source, skip=True) for seed in (0, 1))
+    known = {}
+    heads = fit(source, one, PARTS, [4, 8], known)
+    assert list(known) == [NLinear(source, 12), one]
+    first = known[NLinear(source, 12)]
+    fit(source, other, PARTS, [4, 8], known)
+    assert list(known) == [NLinear(source, 12), one, other]
+    assert known[NLinear(source, 12)] is first
+    for horizon, alone in fit(source, one, PARTS, [4, 8]).items():
+        assert torch.equal(alone.weight, heads[horizon].weight)

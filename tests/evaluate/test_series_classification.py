@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 import torch
 from series_cases import Encoder, Source, panel, real, samples, waves
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate import rocket, series_classification
-from structmae.evaluate.series_classification import check, evaluate, few, logistic, raw, vectors
+from structmae.evaluate.series_classification import COSTS, check, evaluate, few, logistic, raw, vectors
 from structmae.options import EncoderOptions
 from structmae.recipe import Recipe
 
@@ -91,9 +95,17 @@ def test_subsets_are_of_each_class_and_always_the_same():
     assert all(np.array_equal(a, b) for a, b in zip(subsets[5], few(y, fitted)[0][5], strict=True))
 
 
-def test_the_cost_is_chosen_where_a_class_has_three_labels():
-    assert hasattr(logistic(np.array([0, 0, 0, 1, 1, 1])), "param_grid")
-    assert logistic(np.array([0, 0, 0, 1, 1]))[-1].C == 1.0
+@pytest.mark.parametrize("each", [2, 3, 9])
+def test_the_cost_is_chosen_where_a_class_has_three_labels(each):
+    rng = np.random.default_rng(each)
+    y, y_test = np.arange(3 * each) % 3, np.arange(300) % 3
+    centres = rng.normal(size=(3, 5))
+    x, x_test = (2 * centres[labels] + 3 * rng.normal(size=(len(labels), 5)) for labels in (y, y_test))
+    library = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    if each > 2:
+        folds = StratifiedKFold(min(5, each), shuffle=True, random_state=0)
+        library = GridSearchCV(library, {"logisticregression__C": list(COSTS)}, cv=folds)
+    assert logistic(x, y, x_test, y_test) == library.fit(x, y).score(x_test, y_test)
 
 
 def test_test_labels_change_the_score_alone(no_rocket):

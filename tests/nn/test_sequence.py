@@ -123,7 +123,7 @@ def test_a_decoder_over_all_places_is_given_latents_and_a_token():
     decoder.body.register_forward_pre_hook(lambda module, given: seen.append(given))
     every = torch.arange(72)
     said = decoder(encoded, every, None)
-    x, ptr, _ = seen[0]
+    x, ptr, *_ = seen[0]
     kept = encoded.kept["patch"].tolist()
     latent = decoder.bridge(encoded.latent["patch"])
     assert len(kept) == 8 * 2  # of 9 patches, 75% hidden
@@ -132,7 +132,7 @@ def test_a_decoder_over_all_places_is_given_latents_and_a_token():
         content = latent[kept.index(place)] if place in kept else decoder.token[0]
         torch.testing.assert_close(x[place], content + decoder.position[place % 9])
     some = torch.tensor([40, 3, 71])
-    assert torch.equal(decoder(encoded, some, None), said[some])
+    torch.testing.assert_close(decoder(encoded, some, None), said[some])
     other = replace(encoded, latent={"patch": encoded.latent["patch"] + 1.0})
     hidden = torch.tensor([place for place in range(72) if place not in kept])
     assert not torch.isclose(decoder(other, hidden, None), said[hidden]).all(1).any()  # what is hidden is told by these

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -58,6 +59,36 @@ def test_layers_are_pytorchs_own(seed, items, length):
     for layer in theirs:  # in training mode without dropout: the path that is not fused
         expected = layer(expected)
     torch.testing.assert_close(ours(x, ptr), expected.reshape(-1, WIDTH))
+
+
+@pytest.mark.parametrize("norm", ["batchnorm", "layernorm"])
+@pytest.mark.parametrize("prenorm", [False, True])
+def test_some_rows_are_those_of_all(norm, prenorm):
+    model = transformer(norm=norm, prenorm=prenorm).train()
+    x, ptr = packed(0, [4, 0, 7])
+    rows = torch.tensor([0, 2, 3, 9])
+    found = []
+    for out in (model(x, ptr, rows=rows), model(x, ptr)[rows]):
+        found.append((out, *torch.autograd.grad((out**2).sum(), [*model.parameters()])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", ["full", "causal"])
+@pytest.mark.parametrize(("norm", "prenorm", "activation"), [("batchnorm", False, "gelu"), ("layernorm", True, "relu")])
+def test_kernels_of_float32_are_the_plain_path_of_float64(norm, prenorm, activation, kind):
+    torch.manual_seed(2)
+    model = Transformer(
+        2, 32, heads=4, feed_forward=64, norm=norm, prenorm=prenorm, activation=activation, dropout=0.0
+    ).train()
+    x, ptr = torch.randn(60, 32), torch.tensor([0, 17, 17, 60])
+    found = []
+    for side in (model, copy.deepcopy(model).double()):
+        given = x.clone().to(next(side.parameters()).dtype).requires_grad_()
+        out = side(given, ptr, Pattern(kind))
+        found.append((out, *torch.autograd.grad((out**2 * x).sum(), [given, *side.parameters()])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("norm", ["layernorm", "batchnorm", "none"])

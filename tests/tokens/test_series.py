@@ -237,6 +237,38 @@ def test_missing_values_are_no_values():
     np.testing.assert_allclose(source.deviation, np.nanstd(observed, 0), rtol=1e-5)
 
 
+@given(
+    seed=st.integers(0, 10**6),
+    missing=st.sampled_from([0.0, 0.2]),
+    length=st.integers(1, 12),
+    starts=st.lists(st.integers(-3, 58), max_size=5),
+)
+def test_windows_of_the_table_are_rows_that_are_read_and_scaled(seed, missing, length, starts):
+    """To the bit, whether they are cut out of it or not: of a panel, of recordings, of a file that is mapped."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(60, 2)).astype(np.float32) * 3 + 5
+    values[rng.random(values.shape) < missing] = np.nan
+    whole = panel()
+    several = replace(whole, values=values, ptr=np.array([0, 20, 60]))
+    for series in (replace(whole, values=values), several):
+        source = SeriesSource(series, fitted(whole))
+        raw = torch.from_numpy(series.windows(np.array(starts, np.int64), length))
+        expected = ((raw - source.mean[:, None]) / source.deviation[:, None]).nan_to_num(0.0)
+        found = source.values(torch.tensor(starts, dtype=torch.int64), length)
+        assert found[0].is_contiguous()
+        assert torch.equal(found[0], expected)
+        assert torch.equal(found[1], ~raw.isnan())
+
+
+def test_a_mapped_file_is_not_read_as_a_whole(tmp_path):
+    np.save(tmp_path / "rows.npy", panel().values)
+    series = replace(panel(), values=np.load(tmp_path / "rows.npy", mmap_mode="r"))
+    source, kept = SeriesSource(series, fitted(series)), SeriesSource(panel(), fitted(panel()))
+    assert source._table is None
+    starts = torch.tensor([0, 31])
+    assert torch.equal(source.values(starts, 9)[0], kept.values(starts, 9)[0])
+
+
 def test_other_series_have_a_scaler_of_their_own():
     """The same channels are scaled as in training; others by their own training rows, or not at all."""
     series = panel(60)
