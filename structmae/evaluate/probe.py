@@ -133,7 +133,7 @@ def _descend(
     mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
     for epoch in count(1):
         shares = (weight.flatten(1, 2) @ x.mT).view(*weight.shape[:3], rows).softmax(2)
-        gradient = (((shares - truth) / rows).flatten(1, 2) @ x).view_as(weight).add_(weight * decay)
+        gradient = (shares.sub_(truth).div_(rows).flatten(1, 2) @ x).view_as(weight).add_(weight * decay)
         mean.lerp_(gradient, 1 - BETAS[0])
         square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
         deviation = square.sqrt().div_((1 - BETAS[1] ** epoch) ** 0.5).add_(EPSILON)
