@@ -2,7 +2,9 @@
 each scored token (K,). Values that were not observed are 0 in both, and their errors are not counted."""
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -67,8 +69,15 @@ def average(
         if not bool(observed.any()):
             return None
         prediction, target = dense(prediction).where(observed, 0.0), dense(target).where(observed, 0.0)
-    error = loss(prediction, target, gamma)
+    error = loss(*(_in_float32(part) for part in (prediction, target)), gamma)
     if observed is None:
         return error.mean()
     counted = observed if error.dim() == 2 else observed.any(1)
     return error.where(counted, 0.0).sum() / counted.sum()
+
+
+def _in_float32(part: Any) -> Any:
+    """At least: what a model at bfloat16 says is compared as float32."""
+    if not isinstance(part, Tensor) or not part.is_floating_point():
+        return part
+    return part.to(torch.promote_types(part.dtype, torch.float32))

@@ -1,7 +1,6 @@
 """What follows a product, in one pass: equal to its parts, gradients too."""
 
 import numba
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,12 +71,31 @@ def test_threads_do_not_matter():
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
-def test_other_numbers(kind):
-    base, y, bias = torch.randn(9, 32, dtype=kind), torch.randn(9, 32, dtype=kind), torch.randn(32, dtype=kind)
-    out = activated(y, bias, nn.GELU(), 0.0)
-    assert out.dtype == added(base, y, bias, 0.0).dtype == kind
-    assert torch.equal(out, nn.functional.gelu(y + bias))
+def test_float64_is_not_by_kernels():
+    base, y, bias = torch.randn(9, 32).double(), torch.randn(9, 32).double(), torch.randn(32).double()
+    assert torch.equal(activated(y, bias, nn.GELU(), 0.0), nn.functional.gelu(y + bias))
+    assert torch.equal(added(base, y, bias, 0.0), base + (y + bias))
+
+
+@given(st.sampled_from(ACTIVATIONS[:2]), st.sampled_from([0.0, 0.3]))
+def test_bfloat16_is_float32_rounded(activation, p):
+    """Whatever is read or written in it, what is between is as in float32."""
+    y, bias, base = torch.randn(70, 48).bfloat16(), torch.randn(48), torch.randn(70, 48)
+    short = gradients(lambda y, b: activated(y, b, activation, p), y, bias)
+    exact = gradients(lambda y, b: activated(y.float(), b, activation, p).bfloat16(), y, bias)
+    mixed = gradients(lambda x, y, b: added(x, y, b, p), base, y, bias)
+    apart = gradients(lambda x, y, b: added(x, y.float(), b, p), base, y, bias)
+    assert [part.dtype for part in mixed] == [torch.float32, torch.float32, torch.bfloat16, torch.float32]
+    for one, other in zip((*short, *mixed), (*exact, *apart), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_what_is_no_number_stays_none():
+    for kind in (torch.float32, torch.bfloat16):
+        y = torch.full((2, 32), float("nan"), dtype=kind)
+        assert added(y, y, torch.zeros(32), 0.0).isnan().all()
+        assert all(activated(y, torch.zeros(32), act, 0.0).isnan().all() for act in ACTIVATIONS)
 
 
 def test_autocast():

@@ -24,6 +24,8 @@ from structmae.fast.vectors import (
     add,
     div,
     exp2,
+    flat,
+    fresh,
     full8,
     full16,
     fused,
@@ -41,7 +43,6 @@ from structmae.fast.vectors import (
     turned,
     where_before,
 )
-from structmae.masking.memory import empty
 from structmae.masking.parallel import balanced, each, threads
 
 
@@ -326,8 +327,8 @@ def attention(
     ptr: (items + 1,), the items' borders. dropout: of weights, in training. Gives (tokens, width), in packed's dtype.
     """
     drawn = (draw_key(), threshold(dropout)) if training and dropout > 0 else (0, 0)
-    out: Tensor = _Attention.apply(packed.float(), bias.float(), ptr, heads, causal, *drawn)
-    return out.to(packed.dtype)
+    out: Tensor = _Attention.apply(packed, bias.float(), ptr, heads, causal, *drawn)
+    return out
 
 
 class _Attention(torch.autograd.Function):
@@ -335,10 +336,9 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, packed: Tensor, bias: Tensor, ptr: Tensor, heads: int, causal: bool, key: int, kept: int
     ) -> Tensor:
-        packed = packed.contiguous()
         width = packed.shape[1] // 3
-        out = torch.from_numpy(empty((len(packed), width), np.float32))
-        tops, sums = packed.new_empty(2, 16 * int((ptr.diff() + 15).div(16, rounding_mode="floor").sum()) * heads)
+        out = fresh((len(packed), width), packed.dtype)
+        tops, sums = bias.new_empty(2, 16 * int((ptr.diff() + 15).div(16, rounding_mode="floor").sum()) * heads)
         ctx.how = heads, width // heads, causal, key, kept
         _units(_forward, (out, tops, sums, packed, bias), ptr, *ctx.how)
         ctx.save_for_backward(packed, bias, ptr, out, tops.add_(sums.log2_()))
@@ -348,9 +348,9 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, ...]:
         packed, bias, ptr, out, logs = ctx.saved_tensors
-        grad = torch.from_numpy(empty(tuple(packed.shape), np.float32))
-        parts = packed.new_zeros(len(ptr) - 1, len(bias))
-        _units(_backward, (grad, parts, upper.contiguous(), out, logs, packed, bias), ptr, *ctx.how)
+        grad = fresh(packed.shape, packed.dtype)
+        parts = bias.new_empty(len(ptr) - 1, len(bias))
+        _units(_backward, (grad, parts, upper, out, logs, packed, bias), ptr, *ctx.how)
         return grad, parts.sum(0), None, None, None, None, None
 
 
@@ -358,7 +358,7 @@ def _units(
     kernel: Any, tensors: tuple[Tensor, ...], ptr: Tensor, heads: int, d: int, causal: bool, key: int, kept: int
 ) -> None:
     """The kernel over all heads of all items, about as many pairs of tokens on each thread."""
-    arrays = tuple(tensor.detach().view(-1).numpy() for tensor in tensors)
+    arrays = tuple(flat(tensor) for tensor in tensors)
     borders = ptr.numpy()
     counts = np.diff(borders)
     pairs = np.append(0, np.cumsum(np.repeat(counts**2, heads)))

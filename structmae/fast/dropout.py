@@ -100,9 +100,11 @@ def drop(out, x, lo, hi, k0, k1, kept, scale):
     if 128 * hi > n:  # the last run is short
         last = 128 * (n // 128)
         part = np.zeros(128, x.dtype)
-        part[: n - last] = x[last:]
+        for i in range(last, n):  # not by slices, whose error message takes a second to compile
+            part[i - last] = x[i]
         drop_run(part, part, n // 128, k0, k1, kept, scale)
-        out[last:] = part[: n - last]
+        for i in range(last, n):
+            out[i] = part[i - last]
 
 
 @njit(nogil=True, cache=True)

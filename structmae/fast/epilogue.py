@@ -4,8 +4,8 @@ Each is a few operations on a number that comes from memory and goes back there,
 product that adds its bias first writes it everywhere, and the gradient of the bias is one more pass. In the backward
 pass activations are made again from their input.
 
-Arrays are flat, rows of `width`, a multiple of 16. Sums over rows are made by chunks of 2**15 numbers, whatever the
-threads, and then of these.
+Arrays are flat, rows of `width`, a multiple of 16; float32, or but for the bias bfloat16. Sums over rows are made by
+chunks of 2**15 numbers, whatever the threads, and then of these.
 """
 # mypy: allow-untyped-defs
 
@@ -19,8 +19,21 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from structmae.fast.dropout import draw_key, drop_run, dropout, key_words, threshold
-from structmae.fast.vectors import add, div, exp2, full16, fused, larger, load16, mul, store, sub, where_positive
-from structmae.masking.memory import empty
+from structmae.fast.vectors import (
+    add,
+    div,
+    exp2,
+    flat,
+    fresh,
+    full16,
+    fused,
+    larger,
+    load16,
+    mul,
+    store,
+    sub,
+    where_positive,
+)
 from structmae.masking.parallel import each, even, threads
 
 CHUNK = 256  # runs of 128 numbers
@@ -59,7 +72,7 @@ def _forward(out, base, y, bias, kind, lo, hi, k0, k1, kept):
             at = 128 * run + i
             x = add(load16(y, at), load16(bias, column))
             if kind == 1:
-                x = larger(x, zero)
+                x = larger(zero, x)  # in this order, what is no number stays so
             elif kind == 2:
                 x = mul(x, _normal(x)[0])
             x = mul(x, load16(mask, i))
@@ -108,14 +121,17 @@ def activated(y: Tensor, bias: Tensor, activation: nn.Module, p: float, training
 
 def added(base: Tensor, y: Tensor, bias: Tensor, p: float, training: bool = True) -> Tensor:
     """base + dropout(y + bias, p, training), for base and a product y (rows, width) and bias (width,)."""
-    if p == 1 or not _suits(y, bias) or base.dtype != y.dtype or base.shape != y.shape:
+    if p == 1 or not _suits(y, bias) or base.dtype not in (y.dtype, _LONG) or base.shape != y.shape:
         return base + dropout(y + bias, p, training)
     return _apply(base, y, bias, _NONE, p, training)
 
 
+_SHORT, _LONG = torch.bfloat16, torch.float32
+
+
 def _suits(y: Tensor, bias: Tensor) -> bool:
-    native = y.device.type == "cpu" and y.dtype == bias.dtype == torch.float32 and not torch.compiler.is_compiling()
-    return native and y.dim() == 2 and y.shape[1] % 16 == 0 and y.shape[1] <= 128 * CHUNK
+    native = y.device.type == "cpu" and y.dtype in (_SHORT, _LONG) and not torch.compiler.is_compiling()
+    return native and bias.dtype == _LONG and y.dim() == 2 and y.shape[1] % 16 == 0 and y.shape[1] <= 128 * CHUNK
 
 
 def _apply(base: Tensor | None, y: Tensor, bias: Tensor, kind: int, p: float, training: bool) -> Tensor:
@@ -127,7 +143,7 @@ def _apply(base: Tensor | None, y: Tensor, bias: Tensor, kind: int, p: float, tr
 class _Epilogue(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, base: Tensor | None, y: Tensor, bias: Tensor, kind: int, key: int, kept: int) -> Tensor:
-        out = torch.from_numpy(empty(tuple(y.shape), np.float32))
+        out = fresh(y.shape, y.dtype if base is None else base.dtype)
         ctx.save_for_backward(y if kind != _NONE else y.new_empty(0), bias)
         ctx.how = kind, key, kept
         _chunks(_forward, (out, y.new_empty(0) if base is None else base, y, bias), y.numel(), *ctx.how)
@@ -137,15 +153,15 @@ class _Epilogue(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, ...]:
         y, bias = ctx.saved_tensors
-        grad = torch.from_numpy(empty(tuple(upper.shape), np.float32))
-        sums = upper.new_empty(-(-upper.numel() // (128 * CHUNK)), len(bias))
+        grad = fresh(upper.shape, y.dtype)
+        sums = bias.new_empty(-(-upper.numel() // (128 * CHUNK)), len(bias))
         _chunks(_backward, (grad, sums, upper, y, bias), upper.numel(), *ctx.how)
         return upper if ctx.needs_input_grad[0] else None, grad, sums.sum(0), None, None, None
 
 
 def _chunks(kernel: Any, tensors: tuple[Tensor, ...], size: int, kind: int, key: int, kept: int) -> None:
     """The kernel over all chunks, split over threads."""
-    arrays = tuple(tensor.detach().contiguous().view(-1).numpy() for tensor in tensors)
+    arrays = tuple(flat(tensor) for tensor in tensors)
     drawn = *key_words(key), np.uint64(kept)
     borders = even(-(-size // (128 * CHUNK)), threads(size))
     each(lambda lo, hi: kernel(*arrays, kind, lo, hi, *drawn), borders)

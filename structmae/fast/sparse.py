@@ -76,8 +76,9 @@ def _masks(out, places, k0, k1, kept, grow, lo, hi):
         begin = places[n] * width
         for run in range(begin // RUN, (begin + width - 1) // RUN + 1):
             drop_run(part, ones, run, k0, k1, kept, grow)
-            first, last = max(begin, run * RUN), min(begin + width, run * RUN + RUN)
-            out[n, first - begin : last - begin] = part[first - run * RUN : last - run * RUN]
+            # A loop, for the error message of assigning to a slice takes a second to compile.
+            for at in range(max(begin, run * RUN), min(begin + width, run * RUN + RUN)):
+                out[n, at - begin] = part[at - run * RUN]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,19 +3,38 @@
 LLVM makes vectors of simple loops by itself, but of short loops over several arrays rarely: it can't know that they do
 not overlap. A value of these types is a vector in a register (of a processor with shorter ones, several), and each
 function here is one operation on it, so that a kernel is as fast as it is written. They are for use inside of kernels
-only; `array` is 1-D float32 in C order, and an index is neither checked nor counted from the end.
+only; `array` is 1-D float32 in C order, and an index is neither checked nor counted from the end. Loads and stores take
+bfloat16 too, as the uint16 that NumPy has in its place (`flat`): it is the upper half of a float32.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+from numpy.typing import NDArray
+from torch import Tensor
 
-_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+from structmae.masking.memory import empty
+
+_FLOAT, _INT, _SHORT = ir.FloatType(), ir.IntType(32), ir.IntType(16)
+
+
+def flat(tensor: Tensor) -> NDArray[Any]:
+    """A tensor of float32 or bfloat16, in C order, as kernels take it; without copying where it is."""
+    line = tensor.detach().contiguous().view(-1)
+    return (line.view(torch.uint16) if line.dtype == torch.bfloat16 else line).numpy()
+
+
+def fresh(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+    """float32 or bfloat16 of this shape with anything in it, in memory that is used again (memory.py)."""
+    made = torch.from_numpy(empty(tuple(shape), np.uint16 if kind == torch.bfloat16 else np.float32))
+    return made.view(kind)
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -59,15 +78,31 @@ def _fused(builder, a, b, c):
     )
 
 
+def _rounded(builder, x):
+    """The upper halves of float32, to the nearest, of two equally near to the even one; what is no number stays so."""
+    width = x.type.count
+    bits = builder.bitcast(x, _of(width, _INT))
+    half = builder.lshr(bits, _same(width, 16, _INT))
+    odd = builder.and_(half, _same(width, 1, _INT))
+    up = builder.add(bits, builder.add(odd, _same(width, 0x7FFF, _INT)))
+    upper = builder.trunc(builder.lshr(up, _same(width, 16, _INT)), _of(width, _SHORT))
+    return builder.select(builder.fcmp_unordered("uno", x, x), _same(width, 0x7FC0, _SHORT), upper)
+
+
 def _loader(width: int) -> Any:
     @intrinsic
     def load(typing, array, index):
         """`width` numbers from array[index] on."""
 
         def emit(context, builder, signature, args):
-            loaded = builder.load(_pointer(context, builder, (signature.args[0], args[0]), args[1], _of(width)))
-            loaded.align = 4
-            return loaded
+            short = array.dtype == types.uint16
+            kind = _of(width, _SHORT if short else _FLOAT)
+            loaded = builder.load(_pointer(context, builder, (signature.args[0], args[0]), args[1], kind))
+            loaded.align = 2 if short else 4
+            if not short:
+                return loaded
+            upper = builder.shl(builder.zext(loaded, _of(width, _INT)), _same(width, 16, _INT))
+            return builder.bitcast(upper, _of(width))
 
         return Vector(width)(array, types.intp), emit
 
@@ -144,8 +179,10 @@ def store(typing, array, index, x):
     """array[index], array[index + 1], ... <- x."""
 
     def emit(context, builder, signature, args):
-        pointer = _pointer(context, builder, (signature.args[0], args[0]), args[1], args[2].type)
-        builder.store(args[2], pointer).align = 4
+        short = array.dtype == types.uint16
+        stored = _rounded(builder, args[2]) if short else args[2]
+        pointer = _pointer(context, builder, (signature.args[0], args[0]), args[1], stored.type)
+        builder.store(stored, pointer).align = 2 if short else 4
         return context.get_dummy_value()
 
     return types.void(array, types.intp, x), emit
@@ -254,7 +291,7 @@ def exp2(typing, x):
 
     def emit(context, builder, signature, args):
         width = args[0].type.count
-        x = _larger(builder, args[0], _same(width, -127.0))
+        x = _larger(builder, _same(width, -127.0), args[0])  # in this order, what is no number stays so
         rounding = _same(width, _ROUND)
         rounded = builder.fadd(x, rounding)
         rest = builder.fsub(x, builder.fsub(rounded, rounding))

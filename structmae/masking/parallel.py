@@ -55,7 +55,20 @@ _workers: dict[int, _Workers] = {}  # by process, since threads do not outlive a
 
 def threads(work: int, least: int = BIG) -> int:
     """How many threads to use for `work` units: Numba's count (numba.set_num_threads), or 1 for few."""
-    return int(numba.get_num_threads()) if work > least else 1
+    if work <= least:
+        return 1
+    _start(os.getpid())
+    return int(numba.get_num_threads())
+
+
+@cache
+def _start(process: int) -> None:
+    """Has Numba start its threads. Where they are OpenMP's that sets the number of torch's too: it is put back."""
+    team = _team(process)
+    before = None if team is None else team.omp_get_max_threads()
+    numba.get_num_threads()
+    if team is not None:
+        team.omp_set_num_threads(before)
 
 
 def each(task: Callable[[int, int], Any], borders: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from structmae.fast.dropout import Dropout, dropout
 from structmae.fast.epilogue import activated, added
 from structmae.masking.torch import take
 from structmae.nn.gnn import ACTIVATIONS, NORMS
+from structmae.precision import at_fp32
 from structmae.recipe import EncoderOptions
 from structmae.tokens import Relation
 
@@ -91,7 +93,8 @@ class Attention(nn.Module):
         if allowed is not None:
             allowed = allowed[:, None, None, :] if allowed.dim() == 2 else allowed[:, None]
         dropped = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropped, is_causal=causal)
+        mix = partial(F.scaled_dot_product_attention, attn_mask=allowed, dropout_p=dropped, is_causal=causal)
+        return at_fp32(mix, q, k, v)
 
     def _along(self, projected: Tensor, relation: Relation) -> Tensor:
         """Attention over the edges that end at a token: the work of a sparse graph, not of all pairs."""
