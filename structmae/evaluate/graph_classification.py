@@ -1,10 +1,8 @@
 """Graph classification: a support vector machine on frozen graph vectors, ten-fold."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 from sklearn.model_selection import StratifiedKFold
@@ -81,18 +79,14 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[s
 def _cross_validate(x: NDArray[np.float64], y: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.float64]:
     """Test accuracy of each fold. Squared distances are computed once for all folds and settings."""
     squared = pairwise_distances(x, metric="sqeuclidean")
-
-    def score(split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
-        train, test = split
+    scores = []
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y):
         variance = float(x[train].var())
         gamma = 1.0 / (x.shape[1] * variance) if variance > 0 else 1.0
         kernel = np.exp(-gamma * squared[:, train])
         cost = _cost(kernel[train], y[train], seed)
-        return accuracy(_machine(cost), kernel[train], y[train], kernel[test], y[test])
-
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # libsvm lets go of the interpreter
-        return np.array(list(pool.map(score, splits)))
+        scores.append(accuracy(_machine(cost), kernel[train], y[train], kernel[test], y[test]))
+    return np.array(scores)
 
 
 def _cost(kernel: NDArray[np.float64], y: NDArray[np.int64], seed: int) -> float:
