@@ -138,41 +138,41 @@ def _gather(rows, array, at, step, n, d, bias, column):
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def _ahead(array, ptr, unit, heads, step):
-    """Asks for this unit's share of the next item, so that it is there when its turn comes: a head is a small part of
+def _ahead(array, ptr, item, share, shares, step):
+    """Asks for a share of the next item's rows, so that they are there when their turn comes: a head is a small part of
     each row, and the processor does not guess such strides."""
-    item, h = unit // heads + 1, unit % heads
-    if item + 1 < len(ptr):
-        for row in range(ptr[item] + h, ptr[item + 1], heads):
+    if item + 2 < len(ptr):
+        for row in range(ptr[item + 1] + share, ptr[item + 2], shares):
             for x in range(row * step, (row + 1) * step, 16):
                 prefetch(array, x)
 
 
 @njit(nogil=True, cache=True)
 def _forward(out, tops, sums, packed, bias, ptr, blocks, longest, heads, d, causal, lo, hi, k0, k1, kept):
-    """Units lo .. hi, a unit being a head of an item: its part of out (M * heads * d,), and for each query
-    the highest score and the sum of 2**(score - highest), 16 for each block of queries. `blocks` (items,) are the
-    numbers of the items' first blocks; kept = 0 drops nothing."""
+    """Units lo .. hi, a unit being a head of an item: its part of out (M * heads * d,), and for each query the highest
+    score, negated, and the sum of 2**(score - highest), 16 for each block of queries. `blocks` (items,) are the numbers
+    of the items' first blocks; kept = 0 drops nothing."""
     ones, mask = np.ones(128, np.float32), np.empty(16 * longest + 128, np.float32)
     weights = np.empty(16 * longest, np.float32)
     keys, values = np.empty(longest * d, np.float32), np.empty(longest * d, np.float32)
     scale = full16(np.float32(math.log2(math.e) / math.sqrt(d)))
-    share = np.float32(65536 / max(kept, 1))
+    factor = np.float32(65536 / max(kept, 1))
     width = heads * d
     step = 3 * width
     zero, one = full16(np.float32(0)), full16(np.float32(1))
-    least, infinite = full16(np.float32(-np.inf)), full16(np.float32(np.inf))
+    least = full16(np.float32(-np.inf))
     for unit in range(lo, hi):
         item, column = unit // heads, unit % heads * d
         first, n = ptr[item], ptr[item + 1] - ptr[item]
-        block = blocks[item] + unit % heads * ((n + 15) // 16)
+        shares = (n + 15) // 16
         at = first * step + column
-        _ahead(packed, ptr, unit, heads, step)
         _gather(keys, packed, at + width, step, n, d, bias, column + width)
         _gather(values, packed, at + 2 * width, step, n, d, bias, column + 2 * width)
         for i0 in range(0, n, 16):
             m = min(16, n - i0)
-            seen, number = i0 + m if causal else n, block + i0 // 16
+            seen, share = i0 + m if causal else n, unit % heads * shares + i0 // 16
+            number = blocks[item] + share
+            _ahead(packed, ptr, item, share, heads * shares, step)
             most = zero
             for c in range(0, d, 8):
                 shift = load8(bias, column + c)
@@ -194,9 +194,8 @@ def _forward(out, tops, sums, packed, bias, ptr, blocks, longest, heads, d, caus
                 store(weights, 16 * j, weight)
             if kept > 0:
                 for j in range(0, seen, 8):
-                    drop_run(
-                        mask[16 * j : 16 * j + 128], ones, number * ((longest + 7) // 8) + j // 8, k0, k1, kept, share
-                    )
+                    run = number * ((longest + 7) // 8) + j // 8
+                    drop_run(mask[16 * j : 16 * j + 128], ones, run, k0, k1, kept, factor)
                 for j in range(seen):
                     store(weights, 16 * j, mul(load16(weights, 16 * j), load16(mask, 16 * j)))
             rate = div(one, total)
@@ -207,7 +206,8 @@ def _forward(out, tops, sums, packed, bias, ptr, blocks, longest, heads, d, caus
                     mul(a0, rate), mul(a1, rate), mul(a2, rate), mul(a3, rate),
                     mul(a4, rate), mul(a5, rate), mul(a6, rate), mul(a7, rate),
                 )  # fmt: skip
-            store(tops, 16 * number, where_before(m, most, infinite))  # a query that is not there gives no weight
+            # A query that is not there gives no weight to any key.
+            store(tops, 16 * number, where_before(m, sub(zero, most), least))
             store(sums, 16 * number, total)
 
 
@@ -216,39 +216,39 @@ def _backward(
     grad, parts, upper, out, logs, packed, bias, ptr, blocks, longest, heads, d, causal, lo, hi, k0, k1, kept
 ):
     """The same units' part of grad, that of `packed`, and of its sums over an item's rows (items, 3 * heads * d), from
-    `upper`, that of `out`. `logs` are log2 of the sums of 2**score."""
+    `upper`, that of `out`. `logs` are -log2 of the sums of 2**score."""
     ones, mask = np.ones(128, np.float32), np.empty(16 * longest + 128, np.float32)
     weights, changes = np.empty(16 * longest, np.float32), np.empty(16 * longest, np.float32)
     keys, values = np.empty(longest * d, np.float32), np.empty(longest * d, np.float32)
     of_keys, of_values = np.empty(longest * d, np.float32), np.empty(longest * d, np.float32)
     scale, one = full16(np.float32(math.log2(math.e) / math.sqrt(d))), full16(np.float32(1))
-    rate, share = full16(np.float32(1 / math.sqrt(d))), np.float32(65536 / max(kept, 1))
+    rate, factor = full16(np.float32(1 / math.sqrt(d))), np.float32(65536 / max(kept, 1))
     width = heads * d
     step = 3 * width
     zero, none, least = full16(np.float32(0)), full8(np.float32(0)), full16(np.float32(-np.inf))
     for unit in range(lo, hi):
         item, column = unit // heads, unit % heads * d
         first, n = ptr[item], ptr[item + 1] - ptr[item]
-        block = blocks[item] + unit % heads * ((n + 15) // 16)
+        shares = (n + 15) // 16
         at = first * step + column
-        _ahead(packed, ptr, unit, heads, step)
         _gather(keys, packed, at + width, step, n, d, bias, column + width)
         _gather(values, packed, at + 2 * width, step, n, d, bias, column + 2 * width)
-        _ahead(grad, ptr, unit, heads, step)
-        _ahead(upper, ptr, unit, heads, width)
-        _ahead(out, ptr, unit, heads, width)
         of_keys[: n * d] = 0
         of_values[: n * d] = 0
         for i0 in range(0, n, 16):
             m = min(16, n - i0)
-            seen, number = i0 + m if causal else n, block + i0 // 16
+            seen, share = i0 + m if causal else n, unit % heads * shares + i0 // 16
+            number = blocks[item] + share
+            _ahead(packed, ptr, item, share, heads * shares, step)
+            _ahead(grad, ptr, item, share, heads * shares, step)
+            _ahead(upper, ptr, item, share, heads * shares, width)
+            _ahead(out, ptr, item, share, heads * shares, width)
             head = (first + i0) * width + column  # of out and upper
             if kept > 0:
                 for j in range(0, seen, 8):
-                    drop_run(
-                        mask[16 * j : 16 * j + 128], ones, number * ((longest + 7) // 8) + j // 8, k0, k1, kept, share
-                    )
-            log, mean = load16(logs, 16 * number), zero
+                    run = number * ((longest + 7) // 8) + j // 8
+                    drop_run(mask[16 * j : 16 * j + 128], ones, run, k0, k1, kept, factor)
+            under, mean = load16(logs, 16 * number), zero
             for c in range(0, d, 8):
                 shift = load8(bias, column + c)
                 q0, q1, q2, q3, q4, q5, q6, q7 = _columns(
@@ -259,18 +259,18 @@ def _backward(
                 mean = fused(o0, u0, fused(o1, u1, fused(o2, u2, fused(o3, u3, mean))))
                 mean = fused(o4, u4, fused(o5, u5, fused(o6, u6, fused(o7, u7, mean))))
                 for j in range(seen):
-                    weight = load16(weights, 16 * j) if c > 0 else zero
+                    weight = load16(weights, 16 * j) if c > 0 else under
                     change = load16(changes, 16 * j) if c > 0 else zero
                     weight = _dot(keys, j * d + c, q0, q1, q2, q3, q4, q5, q6, q7, weight)
                     change = _dot(values, j * d + c, u0, u1, u2, u3, u4, u5, u6, u7, change)
                     if c + 8 >= d:
                         if causal:
                             weight = where_before(j - i0, least, weight)
-                        weight = exp2(sub(weight, log))
+                        weight = exp2(weight)
                         if kept > 0:
-                            factor = load16(mask, 16 * j)
-                            change = mul(weight, sub(mul(change, factor), mean))
-                            weight = mul(weight, factor)
+                            kept_or_not = load16(mask, 16 * j)
+                            change = mul(weight, sub(mul(change, kept_or_not), mean))
+                            weight = mul(weight, kept_or_not)
                         else:
                             change = mul(weight, sub(change, mean))
                     store(weights, 16 * j, weight)
@@ -341,7 +341,7 @@ class _Attention(torch.autograd.Function):
         tops, sums = bias.new_empty(2, 16 * int((ptr.diff() + 15).div(16, rounding_mode="floor").sum()) * heads)
         ctx.how = heads, width // heads, causal, key, kept
         _units(_forward, (out, tops, sums, packed, bias), ptr, *ctx.how)
-        ctx.save_for_backward(packed, bias, ptr, out, tops.add_(sums.log2_()))
+        ctx.save_for_backward(packed, bias, ptr, out, tops.sub_(sums.log2_()))
         return out
 
     @staticmethod

@@ -31,7 +31,9 @@ from structmae.fast.vectors import (
     load16,
     mul,
     store,
+    store_positive,
     sub,
+    where_bits,
     where_positive,
 )
 from structmae.masking.parallel import each, even, threads
@@ -59,13 +61,18 @@ def _normal(x):
 
 
 @njit(nogil=True, cache=True)
-def _forward(out, base, y, bias, kind, lo, hi, k0, k1, kept):
-    """Chunks lo .. hi of out <- base + dropout of the activation of y + bias; `base` may be empty."""
+def forward(out, bits, moments, base, y, bias, kind, lo, hi, k0, k1, kept):
+    """Chunks lo .. hi of out <- base + dropout of the activation of y + bias; of bits, a number for each 16, which of
+    them are kept; and of moments (chunks, 2, width), the sums of out less the first row of base, and of their squares.
+    `base` and `moments` may be empty; kept = 0 drops nothing."""
     ones, mask = np.ones(128, np.float32), np.ones(128, np.float32)
     share, zero = np.float32(65536 / max(kept, 1)), full16(np.float32(0))
-    n, width, more = len(y), len(bias), len(base) > 0
+    n, width, more, counted = len(y), len(bias), len(base) > 0, len(moments) > 0
     column = 128 * 256 * lo % width
+    if counted:
+        moments[2 * width * lo : 2 * width * hi] = 0
     for run in range(256 * lo, min(256 * hi, (n + 127) // 128)):
+        total = run // 256 * 2 * width
         if kept > 0:
             drop_run(mask, ones, run, k0, k1, kept, share)
         for i in range(0, min(128, n - 128 * run), 16):
@@ -75,63 +82,68 @@ def _forward(out, base, y, bias, kind, lo, hi, k0, k1, kept):
                 x = larger(zero, x)  # in this order, what is no number stays so
             elif kind == 2:
                 x = mul(x, _normal(x)[0])
-            x = mul(x, load16(mask, i))
-            store(out, at, add(load16(base, at), x) if more else x)
+            if kept > 0:
+                factor = load16(mask, i)
+                x = mul(x, factor)
+                store_positive(bits, at // 16, factor)
+            x = add(load16(base, at), x) if more else x
+            store(out, at, x)
+            if counted:
+                first, off = total + column, sub(x, load16(base, column))
+                store(moments, first, add(load16(moments, first), off))
+                store(moments, first + width, fused(off, off, load16(moments, first + width)))
             column = column + 16 if column + 16 < width else 0
 
 
 @njit(nogil=True, cache=True)
-def _backward(grad, sums, upper, y, bias, kind, lo, hi, k0, k1, kept):
+def _backward(grad, sums, upper, bits, y, bias, kind, lo, hi, kept):
     """Chunks lo .. hi of grad, that of y, and of its sums over rows (chunks, width), from `upper`, that of the result.
     With `kind` 0 y is not read."""
-    ones, mask = np.ones(128, np.float32), np.ones(128, np.float32)
-    share, zero = np.float32(65536 / max(kept, 1)), full16(np.float32(0))
+    share, zero = full16(np.float32(65536 / max(kept, 1))), full16(np.float32(0))
     density = full16(np.float32(1 / math.sqrt(2 * math.pi)))
     n, width = len(upper), len(bias)
     column = 128 * 256 * lo % width
     for chunk in range(lo, hi):
         total = chunk * width
         sums[total : total + width] = 0
-        for run in range(256 * chunk, min(256 * chunk + 256, (n + 127) // 128)):
+        for at in range(128 * 256 * chunk, min(128 * 256 * (chunk + 1), n), 16):
+            change = load16(upper, at)
             if kept > 0:
-                drop_run(mask, ones, run, k0, k1, kept, share)
-            for i in range(0, min(128, n - 128 * run), 16):
-                at = 128 * run + i
-                change = mul(load16(upper, at), load16(mask, i))
-                if kind > 0:
-                    x = add(load16(y, at), load16(bias, column))
-                    if kind == 1:
-                        change = where_positive(x, change, zero)
-                    else:
-                        below, e = _normal(x)
-                        change = mul(change, fused(mul(x, density), e, below))
-                store(grad, at, change)
-                store(sums, total + column, add(load16(sums, total + column), change))
-                column = column + 16 if column + 16 < width else 0
+                change = where_bits(bits, at // 16, mul(change, share), zero)
+            if kind > 0:
+                x = add(load16(y, at), load16(bias, column))
+                if kind == 1:
+                    change = where_positive(x, change, zero)
+                else:
+                    below, e = _normal(x)
+                    change = mul(change, fused(mul(x, density), e, below))
+            store(grad, at, change)
+            store(sums, total + column, add(load16(sums, total + column), change))
+            column = column + 16 if column + 16 < width else 0
 
 
 def activated(y: Tensor, bias: Tensor, activation: nn.Module, p: float, training: bool = True) -> Tensor:
     """dropout(activation(y + bias), p, training), for a product y (rows, width) and bias (width,)."""
     kind = _KINDS.get(type(activation), _NONE)
     exact = not isinstance(activation, nn.GELU) or activation.approximate == "none"
-    if kind == _NONE or not exact or p == 1 or not _suits(y, bias):
+    if kind == _NONE or not exact or p == 1 or not suits(y, bias):
         return dropout(activation(y + bias), p, training)
     return _apply(None, y, bias, kind, p, training)
 
 
 def added(base: Tensor, y: Tensor, bias: Tensor, p: float, training: bool = True) -> Tensor:
     """base + dropout(y + bias, p, training), for base and a product y (rows, width) and bias (width,)."""
-    if p == 1 or not _suits(y, bias) or base.dtype not in (y.dtype, _LONG) or base.shape != y.shape:
+    if p == 1 or not suits(y, bias) or base.dtype not in (y.dtype, LONG) or base.shape != y.shape:
         return base + dropout(y + bias, p, training)
     return _apply(base, y, bias, _NONE, p, training)
 
 
-_SHORT, _LONG = torch.bfloat16, torch.float32
+SHORT, LONG = torch.bfloat16, torch.float32
 
 
-def _suits(y: Tensor, bias: Tensor) -> bool:
-    native = y.device.type == "cpu" and y.dtype in (_SHORT, _LONG) and not torch.compiler.is_compiling()
-    return native and bias.dtype == _LONG and y.dim() == 2 and y.shape[1] % 16 == 0 and y.shape[1] <= 128 * CHUNK
+def suits(y: Tensor, bias: Tensor) -> bool:
+    native = y.device.type == "cpu" and y.dtype in (SHORT, LONG) and not torch.compiler.is_compiling()
+    return native and bias.dtype == LONG and y.dim() == 2 and y.shape[1] % 16 == 0 and y.shape[1] <= 128 * CHUNK
 
 
 def _apply(base: Tensor | None, y: Tensor, bias: Tensor, kind: int, p: float, training: bool) -> Tensor:
@@ -144,24 +156,26 @@ class _Epilogue(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, base: Tensor | None, y: Tensor, bias: Tensor, kind: int, key: int, kept: int) -> Tensor:
         out = fresh(y.shape, y.dtype if base is None else base.dtype)
+        bits = np.empty(y.numel() // 16 if kept else 0, np.uint16)
         ctx.save_for_backward(y if kind != _NONE else y.new_empty(0), bias)
-        ctx.how = kind, key, kept
-        _chunks(_forward, (out, y.new_empty(0) if base is None else base, y, bias), y.numel(), *ctx.how)
+        ctx.kind, ctx.bits, ctx.kept = kind, bits, kept
+        none = np.empty(0, np.float32)
+        arrays = flat(out), bits, none, none if base is None else flat(base), flat(y), flat(bias)
+        drawn = *key_words(key), np.uint64(kept)
+        each(lambda lo, hi: forward(*arrays, kind, lo, hi, *drawn), chunks(y.numel()))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, ...]:
         y, bias = ctx.saved_tensors
-        grad = fresh(upper.shape, y.dtype)
-        sums = bias.new_empty(-(-upper.numel() // (128 * CHUNK)), len(bias))
-        _chunks(_backward, (grad, sums, upper, y, bias), upper.numel(), *ctx.how)
+        grad, borders = fresh(upper.shape, y.dtype), chunks(upper.numel())
+        sums = bias.new_empty(borders[-1], len(bias))
+        arrays = flat(grad), flat(sums), flat(upper), ctx.bits, flat(y), flat(bias)
+        each(lambda lo, hi: _backward(*arrays, ctx.kind, lo, hi, np.uint64(ctx.kept)), borders)
         return upper if ctx.needs_input_grad[0] else None, grad, sums.sum(0), None, None, None
 
 
-def _chunks(kernel: Any, tensors: tuple[Tensor, ...], size: int, kind: int, key: int, kept: int) -> None:
-    """The kernel over all chunks, split over threads."""
-    arrays = tuple(flat(tensor) for tensor in tensors)
-    drawn = *key_words(key), np.uint64(kept)
-    borders = even(-(-size // (128 * CHUNK)), threads(size))
-    each(lambda lo, hi: kernel(*arrays, kind, lo, hi, *drawn), borders)
+def chunks(size: int) -> list[int]:
+    """Borders of the chunks that each thread makes."""
+    return even(-(-size // (128 * CHUNK)), threads(size))

@@ -260,6 +260,31 @@ def where_positive(typing, condition, x, y):
 
 
 @intrinsic
+def store_positive(typing, array, index, x):
+    """array[index] <- one bit a lane: whether it is above 0. `array` is uint16."""
+
+    def emit(context, builder, signature, args):
+        above = builder.fcmp_ordered(">", args[2], _same(16, 0.0))
+        builder.store(
+            builder.bitcast(above, _SHORT), _pointer(context, builder, (signature.args[0], args[0]), args[1], _SHORT)
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, x), emit
+
+
+@intrinsic
+def where_bits(typing, array, index, x, y):
+    """x in the lanes whose bit of array[index] is set, else y: of what `store_positive` stored."""
+
+    def emit(context, builder, signature, args):
+        bits = builder.load(_pointer(context, builder, (signature.args[0], args[0]), args[1], _SHORT))
+        return builder.select(builder.bitcast(bits, _of(16, ir.IntType(1))), args[2], args[3])
+
+    return x(array, types.intp, x, x), emit
+
+
+@intrinsic
 def where_before(typing, lane, x, y):
     """x in the lanes before this one, else y."""
 

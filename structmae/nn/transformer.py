@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
 from structmae.fast import attention as fast
+from structmae.fast.batchnorm import normalised
 from structmae.fast.dropout import Dropout, dropout
-from structmae.fast.epilogue import activated, added
+from structmae.fast.epilogue import activated
+from structmae.fast.product import product
 from structmae.masking.torch import take
 from structmae.nn.gnn import ACTIVATIONS, NORMS
 from structmae.precision import at_fp32
@@ -65,8 +67,8 @@ class Attention(nn.Module):
         """What each token reads of the others, all heads side by side: `forward` but for the last product."""
         causal = pattern.kind == "causal"
         if self.kernels(x, pattern):
-            product, bias = F.linear(x, self.inward.weight), self.inward.bias
-            return fast.attention(product, bias, ptr, self.heads, self.dropout, self.training, causal=causal)
+            made, bias = product(x, self.inward.weight), self.inward.bias
+            return fast.attention(made, bias, ptr, self.heads, self.dropout, self.training, causal=causal)
         projected = self.inward(x)
         if pattern.relation is not None and pattern.kind == "adjacency":
             return self._along(projected, pattern.relation)
@@ -167,21 +169,17 @@ class Layer(nn.Module):
         mixed = self.attention.mixed(first(x) if self.prenorm else x, ptr, pattern)
         if rows is not None:
             x, mixed = take(x, rows), take(mixed, rows)
-        outward = self.attention.outward
-        x = added(x, F.linear(mixed, outward.weight), outward.bias, self.dropout, self.training)
-        if self.prenorm:
-            return self._perceived(x, second(x))
-        x = first(x)
-        out: Tensor = second(self._perceived(x, x))
-        return out
-
-    def _perceived(self, x: Tensor, read: Tensor) -> Tensor:
-        """x and what the perceptron makes of `read`."""
+        x = self._joined(x, mixed, self.attention.outward, None if self.prenorm else first)
         rise, act, _, fall = self.perceptron
         assert isinstance(rise, nn.Linear)
         assert isinstance(fall, nn.Linear)
-        h = activated(F.linear(read, rise.weight), rise.bias, act, self.dropout, self.training)
-        return added(x, F.linear(h, fall.weight), fall.bias, self.dropout, self.training)
+        h = product(second(x) if self.prenorm else x, rise.weight)
+        h = activated(h, rise.bias, act, self.dropout, self.training)
+        return self._joined(x, h, fall, None if self.prenorm else second)
+
+    def _joined(self, x: Tensor, branch: Tensor, last: nn.Linear, norm: nn.Module | None) -> Tensor:
+        """x and the end of a branch, a product of which some is dropped; their sum normalised, by post-norm."""
+        return normalised(x, product(branch, last.weight), last.bias, self.dropout, norm, self.training)
 
 
 class Transformer(nn.Module):
