@@ -9,7 +9,7 @@ and W'W is small where W has far more rows than columns. The same goes for gradi
 """
 # mypy: allow-untyped-defs
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from structmae.fast.chain import Chain, Product
 from structmae.fast.products import low, times
 from structmae.fast.sparse import SparseRows, dense, product, product_back
 from structmae.masking.memory import empty
@@ -54,18 +55,30 @@ def _cosines_back(dx, grad, found, x, y, lo, hi):
 
 @dataclass(frozen=True, eq=False)
 class Deferred:
-    """A linear map that nobody has asked the result of yet: x (K, D) times weight (P, D) transposed, plus bias (P,)."""
+    """A linear map that nobody has asked the result of yet: x (K, D) times weight (P, D) transposed, plus bias (P,);
+    without a weight x itself, plus bias."""
 
-    x: Tensor
-    weight: Tensor
+    x: Tensor | Chain
+    weight: Tensor | None
     bias: Tensor
+
+    def halfway(self) -> Tensor | Chain:
+        """The product (K, P), to which the bias is left to add."""
+        return self.x if self.weight is None else Chain.of(self.x).then(Product(self.weight))
+
+    def settled(self) -> "Deferred":
+        """The same, of rows that are there."""
+        return self if isinstance(self.x, Tensor) else replace(self, x=self.x.dense())
 
     def dense(self) -> Tensor:
         """(K, P) the result."""
-        return F.linear(self.x, self.weight, self.bias)
+        x = dense(self.x)
+        return x + self.bias if self.weight is None else F.linear(x, self.weight, self.bias)
 
     def spares(self, y: SparseRows) -> bool:
         """Whether the cosine with y is had with fewer products than the map and its gradients take."""
+        if self.weight is None or not isinstance(self.x, Tensor):
+            return False
         (rows, inner), outer = self.x.shape, len(self.weight)
         plain = self.x.dtype is self.weight.dtype is torch.float32 and y.token is None and y.mask is None
         return plain and 2 * inner * (rows + outer) < 3 * rows * outer
@@ -74,6 +87,7 @@ class Deferred:
 def cosine(x: Tensor | Deferred, y: Tensor | SparseRows) -> Tensor:
     """(K,): the cosine of rows of x and y (K, P); 0 where one is 0. As torch's cosine_similarity, which is asked where
     there are no kernels or gradients go to y."""
+    x = x.settled() if isinstance(x, Deferred) else x
     if isinstance(x, Deferred) and isinstance(y, SparseRows) and x.spares(y):
         spared: Tensor = _DeferredCosine.apply(x.x, x.weight, x.bias, y)
         return spared

@@ -6,6 +6,7 @@ and sums have one order whatever the number of threads.
 """
 # mypy: allow-untyped-defs
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from structmae.fast.chain import Chain, Shape, Stage
 from structmae.fast.dropout import RUN, draw_key, drop, key_words, threshold
+from structmae.fast.vectors import full16, fused, load16, store
 from structmae.masking.memory import empty
 from structmae.masking.parallel import balanced, each, threads
 
@@ -26,20 +29,33 @@ ENOUGH = 1_000_000  # multiply-adds below which another thread costs more than i
 _SUMS = {"reassoc", "contract", "nsz"}  # lets a dot product use several accumulators; infinities stay what they are
 
 
+@njit(nogil=True, cache=True, forceinline=True)
+def _clear(into, i):
+    for c in range(into.shape[1]):
+        into[i, c] = 0.0
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _add(into, i, w, rows, j):
+    """into[i] (C,) += w rows[j] (C,): short rows are many, and vectors that LLVM finds take time to begin."""
+    width, many = into.shape[1], full16(w)
+    whole = width - width % 16
+    for c in range(0, whole, 16):
+        store(into, i * width + c, fused(many, load16(rows, j * width + c), load16(into, i * width + c)))
+    for c in range(whole, width):
+        into[i, c] += w * rows[j, c]
+
+
 @njit(nogil=True, cache=True)
 def _sum(out, z, indptr, source, rows, scale, own, lo, hi):
     """out[t] (T, C) <- own z[rows[t]] + the sum of scale[source] scale[rows[t]] z[source] over the edges of t, for t
     in lo .. hi; without scale (0,) the plain sum."""
     weighted = len(scale) > 0
     for t in range(lo, hi):
-        into, mine = out[t], z[rows[t]]
-        for c in range(len(into)):
-            into[c] = own * mine[c]
+        _clear(out, t)
+        _add(out, t, own, z, rows[t])
         for e in range(indptr[t], indptr[t + 1]):
-            w = scale[source[e]] * scale[rows[t]] if weighted else np.float32(1.0)
-            row = z[source[e]]
-            for c in range(len(into)):
-                into[c] += w * row[c]
+            _add(out, t, scale[source[e]] * scale[rows[t]] if weighted else np.float32(1.0), z, source[e])
 
 
 @njit(nogil=True, cache=True)
@@ -49,17 +65,12 @@ def _sum_back(dz, g, indptr, target, rows, scale, own, lo, hi):
     weighted = len(scale) > 0
     t = np.searchsorted(rows, lo)
     for i in range(lo, hi):
-        into = dz[i]
-        into[:] = 0.0
+        _clear(dz, i)
         if t < len(rows) and rows[t] == i:
-            for c in range(len(into)):
-                into[c] = own * g[t, c]
+            _add(dz, i, own, g, t)
             t += 1
         for k in range(indptr[i], indptr[i + 1]):
-            w = scale[i] * scale[rows[target[k]]] if weighted else np.float32(1.0)
-            row = g[target[k]]
-            for c in range(len(into)):
-                into[c] += w * row[c]
+            _add(dz, i, scale[i] * scale[rows[target[k]]] if weighted else np.float32(1.0), g, target[k])
 
 
 @njit(nogil=True, cache=True)
@@ -195,32 +206,33 @@ class Edges:
         return balanced(borders, threads(len(self.source) * width, ENOUGH))
 
 
-def gathered(z: Tensor, edges: Edges, scale: Tensor | None = None, own: float = 0.0) -> Tensor:
+def gathered(z: Tensor | Chain, edges: Edges, scale: Tensor | None = None, own: float = 0.0) -> Chain:
     """Sum over incoming edges, and `own` times the target's row: (T, C) of z (M, C). With `scale` (M,) an edge counts
     scale[source] scale[target]. Differentiable in z, in float32 whatever z is."""
-    out: Tensor = _Gathered.apply(z.float(), edges, scale, own)
-    return out
+    return Chain.of(z).then(_Gathered(edges, scale, own))
 
 
-class _Gathered(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, edges: Edges, scale: Tensor | None, own: float) -> Tensor:
+class _Gathered(Stage):
+    def __init__(self, edges: Edges, scale: Tensor | None, own: float):
         weights = np.empty(0, np.float32) if scale is None else scale.float().numpy()
-        ctx.edges, ctx.how = edges, (weights, np.float32(own))
-        given, out = z.detach().contiguous().numpy(), empty((len(edges.rows), z.shape[1]), np.float32)
-        args = out, given, edges.indptr, edges.source, edges.rows, *ctx.how
-        each(lambda lo, hi: _sum(*args, lo, hi), edges.shares(edges.indptr, z.shape[1]))
-        return torch.from_numpy(out)
+        self.edges, self.how = edges, (weights, np.float32(own))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        edges, g = ctx.edges, grad.contiguous().numpy()
+    def shape(self, given: Shape) -> Shape:
+        return len(self.edges.rows), given[1]
+
+    def forward(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        edges, out = self.edges, empty((len(self.edges.rows), x.shape[1]), np.float32)
+        args = out, x.numpy(), edges.indptr, edges.source, edges.rows, *self.how
+        each(lambda lo, hi: _sum(*args, lo, hi), edges.shares(edges.indptr, x.shape[1]))
+        return torch.from_numpy(out), None
+
+    def backward(self, kept: Any, grad: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+        edges, g = self.edges, grad.numpy()
         borders, _, target = edges.outgoing
         dz = empty((edges.size, g.shape[1]), np.float32)
-        args = dz, g, borders, target, edges.rows, *ctx.how
+        args = dz, g, borders, target, edges.rows, *self.how
         each(lambda lo, hi: _sum_back(*args, lo, hi), edges.shares(borders, g.shape[1]))
-        return torch.from_numpy(dz), None, None, None
+        return torch.from_numpy(dz), ()
 
 
 def attended(

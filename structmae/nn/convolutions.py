@@ -8,18 +8,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv
 
+from structmae.fast.chain import Chain, Product
 from structmae.fast.cosine import Deferred
 from structmae.fast.edges import Edges, attended, fits, gathered
+from structmae.fast.ending import ended
 from structmae.fast.products import by_heads
 from structmae.fast.sparse import SparseRows, dense
 from structmae.tokens import Relation
 
-Rows = Tensor | SparseRows  # what a layer reads
+Rows = Tensor | SparseRows | Chain  # what a layer reads
 
 
 def linear(h: Rows, weight: Tensor) -> Tensor:
     """(M, out): rows times weight (out, in) transposed."""
-    return F.linear(h, weight) if isinstance(h, Tensor) else h.product(weight)
+    return h.product(weight) if isinstance(h, SparseRows) else F.linear(dense(h), weight)
 
 
 class Layer(nn.Module, ABC):
@@ -64,11 +66,16 @@ class Convolution(Layer):
         return out if rows is None else out[rows]
 
 
+def product(h: Rows, weight: Tensor) -> Tensor | Chain:
+    """As `linear`, for what goes on as a chain."""
+    return h.product(weight) if isinstance(h, SparseRows) else Chain.of(h).then(Product(weight))
+
+
 def sums_first(h: Rows, edges: Edges, out: int, heads: int = 1) -> bool:
     """Whether to sum over neighbours before the product with a weight, which both are linear: where few of the rows
     are wanted that spares products, and where the output is wide additions, of which one costs about four of theirs.
     """
-    if not isinstance(h, Tensor):  # the product is what makes it dense, and narrow
+    if isinstance(h, SparseRows):  # the product is what makes it dense, and narrow
         return False
     width, wanted = h.shape[1], len(edges.rows)
     first = wanted * width * out + 4 * len(edges.source) * heads * width
@@ -81,18 +88,18 @@ class Attention(Convolution):
     conv: GATConv
 
     def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
-        conv, edges = self.conv, relation.onto(rows)
+        conv, edges, h = self.conv, relation.onto(rows), dense(h) if isinstance(h, Chain) else h
         heads, width = conv.heads, conv.out_channels
         how = {"slope": conv.negative_slope, "p": conv.dropout if self.training else 0.0}
         blocks = torch.cat([apart(conv.att_src), apart(conv.att_dst)])
-        if isinstance(h, Tensor) and sums_first(h, edges, heads * width, heads):
+        if not isinstance(h, SparseRows) and sums_first(h, edges, heads * width, heads):
             logits = F.linear(h, blocks @ conv.lin.weight)  # a (W h) = (a W) h
             means = attended(h, logits, edges, heads, shared=True, **how)
             if heads == 1:
                 return Deferred(means, conv.lin.weight, conv.bias)
             return by_heads(means, conv.lin.weight, conv.bias, heads)
         z = linear(h, conv.lin.weight)
-        return torch.add(attended(z, F.linear(z, blocks), edges, heads, **how), conv.bias)
+        return Deferred(attended(z, F.linear(z, blocks), edges, heads, **how), None, conv.bias)
 
 
 def apart(vectors: Float[Tensor, "1 heads width"]) -> Float[Tensor, "heads all"]:
@@ -108,9 +115,9 @@ class Mean(Convolution):
 
     def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
         edges, weight = relation.onto(rows), self.conv.lin.weight
-        if isinstance(h, Tensor) and sums_first(h, edges, len(weight)):
+        if not isinstance(h, SparseRows) and sums_first(h, edges, len(weight)):
             return Deferred(gathered(h, edges, relation.roots), weight, self.conv.bias)
-        return torch.add(gathered(linear(h, weight), edges, relation.roots), self.conv.bias)
+        return Deferred(gathered(product(h, weight), edges, relation.roots), None, self.conv.bias)
 
 
 class Sum(Convolution):
@@ -119,17 +126,17 @@ class Sum(Convolution):
     conv: GINConv
 
     def fused(self, h: Rows, relation: Relation, rows: Tensor | None) -> Tensor | Deferred:
-        first, *others, last = self.conv.nn
+        first, norm, act, last = self.conv.nn
         # Batch statistics are of all rows, wanted or not.
-        chosen = None if any(isinstance(part, nn.BatchNorm1d) for part in others) else rows
+        chosen = None if isinstance(norm, nn.BatchNorm1d) else rows
         edges = relation.onto(chosen)
-        before = isinstance(h, Tensor) and sums_first(h, edges, first.out_features)
-        z = h if isinstance(h, Tensor) and before else linear(h, first.weight)
-        z = gathered(z, edges, own=1 + float(self.conv.eps))
-        out = F.linear(z, first.weight, first.bias) if before else z + first.bias
-        for part in others:
-            out = part(out)
-        return Deferred(out if rows is chosen or rows is None else out[rows], last.weight, last.bias)
+        own = 1 + float(self.conv.eps)
+        if not isinstance(h, SparseRows) and sums_first(h, edges, first.out_features):
+            z = product(gathered(h, edges, own=own), first.weight)
+        else:
+            z = gathered(product(h, first.weight), edges, own=own)
+        out = ended(z, first.bias, norm, act)
+        return Deferred(out if rows is chosen or rows is None else dense(out)[rows], last.weight, last.bias)
 
 
 class Alone(Layer):

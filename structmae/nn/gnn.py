@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GINEConv
 
 from structmae import registry
-from structmae.fast.activation import PReLU
+from structmae.fast.chain import Chain
 from structmae.fast.cosine import Deferred
 from structmae.fast.dropout import dropout
-from structmae.fast.sparse import dense
+from structmae.fast.ending import ended
+from structmae.fast.sparse import SparseRows, dense
 from structmae.nn.convolutions import Alone, Attention, Convolution, Layer, Mean, Rows, Sum, linear
 from structmae.tokens import Relation
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "prelu": PReLU,
+    "prelu": nn.PReLU,
     "relu": nn.ReLU,
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -151,7 +152,7 @@ class GNN(nn.Module):
             for (a, b), more in zip(pairs, closed, strict=True)
         )
         self.ends = nn.ModuleList(
-            nn.Sequential(NORMS[norm](b), ACTIVATIONS[activation]()) if more else nn.Identity()
+            nn.Sequential(NORMS[norm](b), ACTIVATIONS[activation]()) if more else nn.Sequential()
             for (_, b), more in zip(pairs, closed, strict=True)
         )
 
@@ -170,26 +171,29 @@ class GNN(nn.Module):
         so that the last layer is computed for them alone. `defers`: of an open end the last linear map may be left to
         do."""
         chosen = rows if self.narrows else None
+        p, training, last = self.dropout, self.training, len(self.layers) - 1
+        h = h.dropped(p, training) if isinstance(h, SparseRows) else dropout(dense(h), p, training)
         for index, (layer, residual, end) in enumerate(zip(self.layers, self.residuals, self.ends, strict=True)):
-            wanted = chosen if index == len(self.layers) - 1 else None
-            h = (
-                dropout(h, self.dropout, self.training)
-                if isinstance(h, Tensor)
-                else h.dropped(self.dropout, self.training)
-            )
+            wanted = chosen if index == last else None
+            if isinstance(h, Chain) and not isinstance(residual, nn.ParameterList):
+                h = dense(h)  # it is read twice
             if isinstance(layer, Layer):
-                out = layer(h, relation, wanted, defers and index == len(self.layers) - 1)
+                out = layer(h, relation, wanted, defers=True)
             else:  # one of a person's own
                 out = layer(dense(h), relation)
                 out = out if wanted is None else out[wanted]
             if isinstance(residual, nn.Linear) and wanted is None:
-                out = out + linear(h, residual.weight)
+                out = dense(out) + linear(h, residual.weight)
             elif not isinstance(residual, nn.ParameterList):
                 given = dense(h)
-                out = out + residual(given if wanted is None else given[wanted])
-            if isinstance(out, Deferred):  # of an open end
-                return out
-            h = end(out)
+                out = dense(out) + residual(given if wanted is None else given[wanted])
+            assert isinstance(end, nn.Sequential)
+            if not end:
+                return out if defers and isinstance(out, Deferred) else dense(out)
+            # What the next layer drops is dropped on the way.
+            y, bias = (out.halfway(), out.bias) if isinstance(out, Deferred) else (out, None)
+            norm, act = end
+            h = ended(y, bias, norm, act, p if index < last else 0.0, training)
         return dense(h) if rows is chosen else dense(h)[rows]
 
 

@@ -52,7 +52,7 @@ def test_a_sum_is_a_product_with_the_adjacency(scaled, seed):
     links, z = matrix(relation, rows), tensor(generator, len(relation.indptr) - 1, 5)
     if scaled:
         links = links * relation.roots[rows][:, None] * relation.roots
-    found = gathered(z, relation.onto(rows), relation.roots if scaled else None, own=1.5)
+    found = gathered(z, relation.onto(rows), relation.roots if scaled else None, own=1.5).dense()
     links = links + 1.5 * torch.eye(len(z))[rows]
     torch.testing.assert_close(found, links @ z, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradients(found, z), gradients(links @ z, z), rtol=1e-5, atol=1e-6)
@@ -104,7 +104,7 @@ def test_threads_change_no_bit():
         ):
             torch.manual_seed(0)
             found = attended(z, logits, relation.onto(rows), 2, slope=0.2, p=0.3)
-            summed = gathered(z, relation.onto(rows), relation.roots)
+            summed = gathered(z, relation.onto(rows), relation.roots).dense()
             results.append((found, summed, *gradients(found, z, logits), *gradients(summed, z)))
     for other in results[1:]:
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(results[0], other, strict=True))

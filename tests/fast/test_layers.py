@@ -4,12 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 from torch_geometric.data import Data
 
 import structmae
 from structmae import registry, resolve
-from structmae.fast.activation import FEW, PReLU
 from structmae.fast.products import by_heads
 from structmae.nn import convolutions
 from structmae.planning import Planner
@@ -125,19 +123,3 @@ def test_products_of_heads_side_by_side(rows, inner, width, heads):
     mine = torch.autograd.grad((found * ways).sum(), (x, weight, bias))
     theirs = torch.autograd.grad((expected * ways).sum(), (x, weight, bias))
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
-
-
-@given(seed=st.integers(0, 10**6), size=st.integers(0, 10_000))
-def test_the_parametric_rectifier(seed, size):
-    size += FEW if seed % 2 else 0
-    x = torch.randn(size, generator=torch.Generator().manual_seed(seed)).requires_grad_()
-    mine, theirs = PReLU(init=0.3), nn.PReLU(init=0.3)
-    found, expected = mine(x), theirs(x)
-    assert torch.equal(found, expected)
-    for out in (found, expected):
-        (out * torch.linspace(-1, 2, size)).sum().backward(retain_graph=True)
-    torch.testing.assert_close(mine.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-4)
-
-
-def test_what_is_not_a_number_stays_so():
-    assert torch.isnan(PReLU()(torch.tensor([float("nan"), 1.0]).repeat(FEW))).sum() == FEW

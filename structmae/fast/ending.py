@@ -1,0 +1,225 @@
+"""The end of a layer: bias, batch normalisation, rectifier and dropout of a product, in two passes each way.
+
+The normalisation (Ioffe and Szegedy, ICML 2015) is by statistics of all rows, which are summed in float32 over blocks
+of rows, as what is off from the first one, and in float64 over blocks: squares of what is near do not cancel, and sums
+do not depend on threads. On small graphs it is calls that cost, and this makes one of eight.
+"""
+# mypy: allow-untyped-defs
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor, nn
+
+from structmae.fast.chain import Chain, Shape, Stage
+from structmae.fast.dropout import RUN, draw_key, drop_run, dropout, key_words, threshold
+from structmae.fast.sparse import dense
+from structmae.fast.vectors import add, full16, fused, load16, mul, store, sub, where_positive
+from structmae.masking.memory import empty
+from structmae.masking.parallel import each, even, threads
+
+BLOCK = RUN  # rows whose sums are made alone; a whole number of dropout's runs, whatever the width
+MEAN, FACTOR, SHIFT, RATE = range(4)  # rows of `columns`
+
+
+@njit(nogil=True, cache=True)
+def _moments(sums, y, lo, hi):
+    """Blocks lo .. hi of sums (blocks, 2, C): of what rows of y (M, C) are off from the first, and of its squares."""
+    width = y.shape[1]
+    for block in range(lo, hi):
+        at, last = 2 * width * block, min(block * BLOCK + BLOCK, len(y))
+        sums[block] = 0
+        for i in range(block * BLOCK, last):
+            for c in range(0, width, 16):
+                off = sub(load16(y, i * width + c), load16(y, c))
+                store(sums, at + c, add(load16(sums, at + c), off))
+                store(sums, at + width + c, fused(off, off, load16(sums, at + width + c)))
+
+
+@njit(nogil=True, cache=True)
+def _settle(columns, sums, y, bias, weight, shift, mean, variance, momentum, eps):
+    """columns (4, C) <- mean, factor, shift and rate of each column of y; the running `mean` and `variance`, which are
+    those of y + bias, move on."""
+    n = len(y)
+    for c in range(y.shape[1]):
+        first, second = 0.0, 0.0
+        for block in range(len(sums)):
+            first += sums[block, 0, c]
+            second += sums[block, 1, c]
+        first /= n
+        spread = max(second / n - first * first, 0.0)
+        rate = 1 / np.sqrt(spread + eps)
+        columns[MEAN, c], columns[FACTOR, c] = y[0, c] + first, rate * weight[c]
+        columns[SHIFT, c], columns[RATE, c] = shift[c], rate
+        mean[c] += momentum * (y[0, c] + first + bias[c] - mean[c])
+        variance[c] += momentum * (spread * n / (n - 1) - variance[c])
+
+
+@njit(nogil=True, cache=True)
+def _masks(mask, ones, first, count, k0, k1, kept, grow):
+    """mask <- dropout's factors of `count` elements from `first` on, a multiple of RUN."""
+    for at in range(0, count, RUN):
+        drop_run(mask[at : at + RUN], ones, (first + at) // RUN, k0, k1, kept, grow)
+
+
+@njit(nogil=True, cache=True)
+def _end(out, y, columns, slope, k0, k1, kept, lo, hi):
+    """Blocks lo .. hi of out (M, C) <- dropout of the rectifier of (y - mean) * factor + shift."""
+    width, drops, grow = y.shape[1], kept < np.uint64(65536), np.float32(65536.0 / kept)
+    ones, mask = np.ones(RUN, np.float32), np.empty(BLOCK * width if drops else 0, np.float32)
+    below = full16(slope)
+    for block in range(lo, hi):
+        first, last = block * BLOCK, min(block * BLOCK + BLOCK, len(y))
+        if drops:
+            _masks(mask, ones, first * width, (last - first) * width, k0, k1, kept, grow)
+        for i in range(first, last):
+            for c in range(0, width, 16):
+                at = i * width + c
+                off = sub(load16(y, at), load16(columns, c))
+                v = fused(off, load16(columns, FACTOR * width + c), load16(columns, SHIFT * width + c))
+                v = where_positive(v, v, mul(v, below))
+                store(out, at, mul(v, load16(mask, at - first * width)) if drops else v)
+
+
+@njit(nogil=True, cache=True)
+def _back(dv, sums, g, y, columns, slope, k0, k1, kept, lo, hi):
+    """Blocks lo .. hi of dv (M, C) <- the gradient by way of what is rectified; of sums (blocks, 3, C): of dv, of dv
+    times what y is off from its mean, and of the gradient of the slope."""
+    width, drops, grow = y.shape[1], kept < np.uint64(65536), np.float32(65536.0 / kept)
+    ones, mask = np.ones(RUN, np.float32), np.empty(BLOCK * width if drops else 0, np.float32)
+    below, zero = full16(slope), full16(np.float32(0))
+    for block in range(lo, hi):
+        first, last = block * BLOCK, min(block * BLOCK + BLOCK, len(y))
+        if drops:
+            _masks(mask, ones, first * width, (last - first) * width, k0, k1, kept, grow)
+        sums[block] = 0
+        for i in range(first, last):
+            for c in range(0, width, 16):
+                at, total = i * width + c, 3 * width * block + c
+                off, given = sub(load16(y, at), load16(columns, c)), load16(g, at)
+                if drops:
+                    given = mul(given, load16(mask, at - first * width))
+                v = fused(off, load16(columns, FACTOR * width + c), load16(columns, SHIFT * width + c))
+                change = where_positive(v, given, mul(given, below))
+                store(dv, at, change)
+                store(sums, total, add(load16(sums, total), change))
+                store(sums, total + width, fused(change, off, load16(sums, total + width)))
+                for_slope = where_positive(v, zero, mul(given, v))
+                store(sums, total + 2 * width, add(load16(sums, total + 2 * width), for_slope))
+
+
+@njit(nogil=True, cache=True)
+def _total(totals, sums):
+    """totals (3, C) <- sums over blocks (blocks, 3, C)."""
+    for part in range(totals.shape[0]):
+        for c in range(totals.shape[1]):
+            total = 0.0
+            for block in range(len(sums)):
+                total += sums[block, part, c]
+            totals[part, c] = total
+
+
+@njit(nogil=True, cache=True)
+def _spread(dy, y, columns, totals, lo, hi):
+    """Blocks lo .. hi of dy (M, C), which holds the gradient of what is normalised, <- that of y."""
+    n, width = len(y), y.shape[1]
+    by_off, less = np.empty(width, np.float32), np.empty(width, np.float32)
+    for c in range(width):
+        factor, rate = columns[FACTOR, c], columns[RATE, c]
+        by_off[c] = -factor * rate * rate * totals[1, c] / n
+        less[c] = -factor * totals[0, c] / n
+    for i in range(lo * BLOCK, min(hi * BLOCK, n)):
+        for c in range(0, width, 16):
+            at = i * width + c
+            off = sub(load16(y, at), load16(columns, c))
+            change = fused(load16(dy, at), load16(columns, FACTOR * width + c), load16(less, c))
+            store(dy, at, fused(off, load16(by_off, c), change))
+
+
+def ended(
+    y: Tensor | Chain, bias: Tensor | None, norm: nn.Module, act: nn.Module, p: float = 0.0, training: bool = True
+) -> Tensor | Chain:
+    """dropout(act(norm(y + bias)), p, training), for a product y (M, C) and bias (C,), or none.
+
+    By kernels for batch statistics, or no norm, and a rectifier; by the modules else.
+    """
+    p = p if training else 0.0
+    slope = _slope(act)
+    if slope is None or not 0 <= p < 1 or not _reads(y, bias, norm):
+        y = dense(y)
+        return dropout(act(norm(y if bias is None else y + bias)), p, training)
+    return Chain.of(y).then(_Ending(bias, norm, slope, p))
+
+
+def _slope(act: nn.Module) -> Tensor | float | None:
+    """Of a rectifier below zero."""
+    if isinstance(act, nn.PReLU) and act.num_parameters == 1 and act.weight.dtype is torch.float32:
+        return act.weight
+    return 0.0 if isinstance(act, nn.ReLU) else None
+
+
+def _reads(y: Tensor | Chain, bias: Tensor | None, norm: nn.Module) -> bool:
+    x = y.x if isinstance(y, Chain) else y
+    native = x.device.type == "cpu" and x.dtype is torch.float32 and (bias is None or bias.dtype is torch.float32)
+    if not native or len(y.shape) != 2 or y.shape[1] % 16 or torch.compiler.is_compiling():
+        return False
+    if not isinstance(norm, nn.BatchNorm1d):
+        return isinstance(norm, nn.Identity)
+    usual = norm.affine and norm.track_running_stats and norm.momentum is not None
+    return usual and norm.training and len(y) > 1 and norm.weight.dtype is torch.float32
+
+
+class _Ending(Stage):
+    def __init__(self, bias: Tensor | None, norm: nn.Module, slope: Tensor | float, p: float):
+        self.norm = norm if isinstance(norm, nn.BatchNorm1d) else None
+        self.biased, self.learned, self.p = bias is not None, isinstance(slope, Tensor), p
+        self.slope = 0.0 if isinstance(slope, Tensor) else slope
+        normal = () if self.norm is None else (self.norm.weight, self.norm.bias)
+        given = (bias, *normal, slope)
+        self.weights = [part for part in given if isinstance(part, Tensor)]
+
+    def shape(self, given: Shape) -> Shape:
+        return given
+
+    def forward(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        y, (rows, width), norm = x.numpy(), x.shape, self.norm
+        columns, blocks = np.zeros((4, width), np.float32), -(-rows // BLOCK)
+        borders = even(blocks, threads(y.size))
+        read = [weight.detach().numpy() for weight in weights]
+        bias = read.pop(0) if self.biased else np.zeros(width, np.float32)
+        slope = read.pop()[0] if self.learned else np.float32(self.slope)
+        if norm is None:
+            np.negative(bias, out=columns[MEAN])
+            columns[FACTOR] = 1
+        else:
+            sums = np.empty((blocks, 2, width), np.float32)
+            each(lambda lo, hi: _moments(sums, y, lo, hi), borders)
+            followed = (part.numpy() for part in (norm.running_mean, norm.running_var) if part is not None)
+            _settle(columns, sums, y, bias, *read, *followed, norm.momentum, norm.eps)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.add_(1)
+        key, kept = (draw_key(), threshold(self.p)) if self.p else (0, 65536)
+        how = slope, *key_words(key), np.uint64(kept)
+        out = empty(y.shape, np.float32)
+        each(lambda lo, hi: _end(out, y, columns, *how, lo, hi), borders)
+        return torch.from_numpy(out), (y, columns, borders, how)
+
+    def backward(self, kept: Any, grad: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+        (y, columns, borders, how), g, width = kept, grad.numpy(), grad.shape[1]
+        dy, totals = empty(y.shape, np.float32), np.empty((3, width), np.float32)
+        sums = np.empty((borders[-1], 3, width), np.float32)
+        each(lambda lo, hi: _back(dy, sums, g, y, columns, *how, lo, hi), borders)
+        _total(totals, sums)
+        plain, by_off, by_slope = totals
+        found = [plain]
+        if self.norm is not None:
+            each(lambda lo, hi: _spread(dy, y, columns, totals, lo, hi), borders)
+            # The mean takes the bias out again.
+            found = [np.zeros(width, np.float32), by_off * columns[RATE], plain]
+        found = found if self.biased else found[1:]
+        if self.learned:
+            found.append(by_slope.sum(dtype=np.float64, keepdims=True).astype(np.float32))
+        return torch.from_numpy(dy), [torch.from_numpy(part) for part in found]
