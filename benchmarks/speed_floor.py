@@ -1,7 +1,8 @@
 """The least that a step can take: its matrix products at the rate that they reach alone, and the bytes that must move.
 
 Products are those that torch is asked for, forward and backward, as they are counted while a real step runs. Kernels of
-our own (sparse products, aggregation, fused attention) are no such products: of them counts what they must move.
+our own (sparse products, aggregation, fused attention) are no such products: of layers over edges counts what they
+must move, the others are left out.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Whole runs on Cora, ours and plain: `python benchmarks/speed.py --seeds 5`. What is faster must be as good.
 
 Each run is one line of results/speed_seeds.jsonl, and is made once: the same command goes on where it was stopped.
-Plain GraphMAE (speed_plain.py) trains as many epochs and goes through the same probe; it gets our malloc settings, which
+Plain GraphMAE (speed_plain.py) trains as many epochs and goes through the same probe; it has our malloc settings, which
 change no number and spare it a third of its time.
 """
 
@@ -34,12 +34,12 @@ def main(
     with results.writing(path, folder / "runs" / f"{TABLE}.lock"):
         if healed := results.heal(path):
             print(healed, file=sys.stderr)
-        done = {results.key(line) for line in results.read(path, TABLE)}
+        done = {results.cell(line) for line in results.read(path, TABLE)}
         revision = results.revision()
         for seed in range(seeds):
             for side in (OURS, PLAIN):
                 about = {"table": TABLE, "data": data, "recipe": side, "seed": seed, "settings": dict(settings)}
-                if results.key(about) in done:
+                if results.cell(about) in done:
                     continue
                 print(f"{data}, {side}, seed {seed}", file=sys.stderr)
                 asked = {"data": data, "side": side, "seed": seed, "threads": threads, "settings": dict(settings)}

@@ -83,11 +83,13 @@ class _AtFp32(torch.autograd.Function):
         with precision("fp32"), torch.set_grad_enabled(any(ctx.needs_input_grad)):
             out = function(*inward)
         ctx.inward, ctx.out = inward, out
+        ctx.save_for_backward(*tensors)  # so that torch notices a second `backward`, or one after they changed
         return out.detach()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        assert len(ctx.saved_tensors)
         wanted = [x for x in ctx.inward if x.requires_grad]
         with precision("fp32"):
             found = iter(torch.autograd.grad(ctx.out, wanted, grad, retain_graph=True))

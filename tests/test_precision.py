@@ -340,3 +340,12 @@ def test_a_run_in_bfloat16_learns(data, recipe):
     run = structmae.pretrain(data, recipe, settings=small, precision="bf16", progress=False)
     assert run.result["loss_last"] < run.result["loss_first"]
     assert run.embed().dtype == torch.float32
+
+
+def test_a_second_backward_of_what_was_computed_at_fp32_is_refused():
+    x = torch.randn(4, 4, requires_grad=True)
+    with precision.precision("medium"):
+        out = at_fp32(lambda x: x @ x, x)
+        out.sum().backward()
+        with pytest.raises(RuntimeError, match="second time"):
+            out.sum().backward()

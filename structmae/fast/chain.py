@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from structmae.fast.products import low, times
+from structmae.fast.products import low, outer, times
 
 Shape = tuple[int, int]
 
@@ -31,8 +31,11 @@ class Stage(ABC):
         """The result, and what `backward` needs of this besides."""
 
     @abstractmethod
-    def backward(self, kept: Any, grad: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """The gradients of the rows, and of the weights, from that of the result."""
+    def backward(
+        self, kept: Any, grad: Tensor, weights: Sequence[Tensor], wants: Sequence[bool]
+    ) -> tuple[Tensor | None, Sequence[Tensor | None]]:
+        """The gradients of the rows, and of the weights, from that of the result; `wants` says which of them are asked
+        for, that of the rows first."""
 
 
 class Chain:
@@ -74,9 +77,11 @@ class Product(Stage):
         how = low()
         return times(x, weights[0].t(), how), (x, how)
 
-    def backward(self, kept: Any, grad: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    def backward(
+        self, kept: Any, grad: Tensor, weights: Sequence[Tensor], wants: Sequence[bool]
+    ) -> tuple[Tensor | None, Sequence[Tensor | None]]:
         x, how = kept
-        return times(grad, weights[0], how), (times(grad.t(), x, how),)
+        return times(grad, weights[0], how) if wants[0] else None, (outer(grad, x, how) if wants[1] else None,)
 
 
 class _Run(torch.autograd.Function):
@@ -94,10 +99,15 @@ class _Run(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         _, *weights = ctx.saved_tensors
-        gradients: list[Tensor | None] = []
-        grad, at = grad.contiguous(), len(weights)
+        gradients: list[Tensor | None] = [None] * len(weights)
+        rows: Tensor | None = grad.contiguous()
+        of_x, _, *of_weights = ctx.needs_input_grad
+        end = len(weights)
         for stage, kept in zip(reversed(ctx.stages), reversed(ctx.kept), strict=True):
-            at -= len(stage.weights)
-            grad, found = stage.backward(kept, grad, weights[at : at + len(stage.weights)])
-            gradients[:0] = found
-        return grad, None, *gradients
+            begin = end - len(stage.weights)
+            wants = of_x or any(of_weights[:begin]), *of_weights[begin:end]
+            if rows is None or not any(wants):
+                break
+            rows, gradients[begin:end] = stage.backward(kept, rows, weights[begin:end], wants)
+            end = begin
+        return rows if of_x else None, None, *gradients

@@ -53,6 +53,11 @@ def _cosines_back(dx, grad, found, x, y, lo, hi):
             dx[i, c] = for_y * y[i, c] - for_x * x[i, c]
 
 
+def native(x: Tensor) -> bool:
+    """Whether kernels read it: on the CPU, and nobody traces."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 @dataclass(frozen=True, eq=False)
 class Deferred:
     """A linear map that nobody has asked the result of yet: x (K, D) times weight (P, D) transposed, plus bias (P,);
@@ -64,7 +69,11 @@ class Deferred:
 
     def halfway(self) -> Tensor | Chain:
         """The product (K, P), to which the bias is left to add."""
-        return self.x if self.weight is None else Chain.of(self.x).then(Product(self.weight))
+        if self.weight is None:
+            return self.x
+        if isinstance(self.x, Tensor) and not native(self.x):
+            return F.linear(self.x, self.weight)
+        return Chain.of(self.x).then(Product(self.weight))
 
     def settled(self) -> "Deferred":
         """The same, of rows that are there."""

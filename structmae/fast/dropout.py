@@ -107,18 +107,6 @@ def drop(out, x, lo, hi, k0, k1, kept, scale):
             out[i] = part[i - last]
 
 
-@njit(nogil=True, cache=True)
-def add_dropped(out, base, x, lo, hi, k0, k1, kept, scale):
-    """Runs lo .. hi of out (n,) <- base (n,) + dropout of x (n,), as `drop` makes it: 16 runs at a time, which stay in
-    the first-level cache."""
-    for run in range(lo, hi, 16):
-        end = min(run + 16, hi)
-        drop(out, x, run, end, k0, k1, kept, scale)
-        mine, others = out[128 * run : 128 * end], base[128 * run : 128 * end]
-        for i in range(len(mine)):
-            mine[i] += others[i]
-
-
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     """x with each element 0 with probability p and else divided by that of being kept; x itself in evaluation.
 
@@ -136,15 +124,6 @@ def masked(x: Tensor, key: int, kept: int) -> Tensor:
     """Dropout by a mask that is known by its key; `kept` as `threshold` gives it."""
     dropped: Tensor = _Dropout.apply(x, key, kept)
     return dropped
-
-
-def add_dropout(base: Tensor, x: Tensor, p: float, training: bool = True) -> Tensor:
-    """base + dropout(x, p, training), for base and x of one shape, in one pass."""
-    fused = base.dtype == x.dtype and base.shape == x.shape and x.dtype in _KERNELS
-    if not (training and 0 < p < 1 and fused and _covered(x)):
-        return torch.add(base, dropout(x, p, training))
-    added: Tensor = _AddDropout.apply(base, x, draw_key(), threshold(p))
-    return added
 
 
 class Dropout(nn.Module):
@@ -171,7 +150,7 @@ def _covered(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.is_floating_point() and not torch.compiler.is_compiling()
 
 
-def _dropped(x: Tensor, key: int, kept: int, base: Tensor | None = None) -> Tensor:
+def _dropped(x: Tensor, key: int, kept: int) -> Tensor:
     kind = _KERNELS.get(x.dtype)
     if kind is None:
         return _dropped(x.float(), key, kept).to(x.dtype)
@@ -179,11 +158,7 @@ def _dropped(x: Tensor, key: int, kept: int, base: Tensor | None = None) -> Tens
     out = empty(given.shape, kind)
     how = *key_words(key), np.uint64(kept), kind(65536 / kept)
     borders = even(-(-given.size // RUN), threads(given.size))
-    if base is None:
-        each(lambda lo, hi: drop(out, given, lo, hi, *how), borders)
-    else:
-        added = base.detach().contiguous().view(-1).numpy()
-        each(lambda lo, hi: add_dropped(out, added, given, lo, hi, *how), borders)
+    each(lambda lo, hi: drop(out, given, lo, hi, *how), borders)
     return torch.from_numpy(out).view(x.shape)
 
 
@@ -196,14 +171,3 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _Dropout.apply(grad, *ctx.mask), None, None
-
-
-class _AddDropout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, base: Tensor, x: Tensor, key: int, kept: int) -> Tensor:
-        ctx.mask = key, kept
-        return _dropped(x, key, kept, base)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return grad, _Dropout.apply(grad, *ctx.mask), None, None

@@ -226,7 +226,9 @@ class _Gathered(Stage):
         each(lambda lo, hi: _sum(*args, lo, hi), edges.shares(edges.indptr, x.shape[1]))
         return torch.from_numpy(out), None
 
-    def backward(self, kept: Any, grad: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    def backward(
+        self, kept: Any, grad: Tensor, weights: Sequence[Tensor], wants: Sequence[bool]
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
         edges, g = self.edges, grad.numpy()
         borders, _, target = edges.outgoing
         dz = empty((edges.size, g.shape[1]), np.float32)

@@ -1,9 +1,5 @@
-"""The end of a layer: bias, batch normalisation, rectifier and dropout of a product, in two passes each way.
-
-The normalisation (Ioffe and Szegedy, ICML 2015) is by statistics of all rows, which are summed in float32 over blocks
-of rows, as what is off from the first one, and in float64 over blocks: squares of what is near do not cancel, and sums
-do not depend on threads. On small graphs it is calls that cost, and this makes one of eight.
-"""
+"""The end of a layer: bias, batch normalisation, rectifier and dropout of a product, in two passes each way. On small
+graphs it is calls that cost, and this makes one of eight."""
 # mypy: allow-untyped-defs
 
 from collections.abc import Sequence
@@ -15,47 +11,12 @@ from numba import njit
 from torch import Tensor, nn
 
 from structmae.fast.chain import Chain, Shape, Stage
+from structmae.fast.columns import BLOCK, FACTOR, MEAN, RATE, SHIFT, blocks, follow, moments, reads, turn
 from structmae.fast.dropout import RUN, draw_key, drop_run, dropout, key_words, threshold
 from structmae.fast.sparse import dense
-from structmae.fast.vectors import add, full16, fused, load16, mul, store, sub, where_positive
+from structmae.fast.vectors import add, full16, fused, larger, load16, mul, store, sub, where_positive
 from structmae.masking.memory import empty
-from structmae.masking.parallel import each, even, threads
-
-BLOCK = RUN  # rows whose sums are made alone; a whole number of dropout's runs, whatever the width
-MEAN, FACTOR, SHIFT, RATE = range(4)  # rows of `columns`
-
-
-@njit(nogil=True, cache=True)
-def _moments(sums, y, lo, hi):
-    """Blocks lo .. hi of sums (blocks, 2, C): of what rows of y (M, C) are off from the first, and of its squares."""
-    width = y.shape[1]
-    for block in range(lo, hi):
-        at, last = 2 * width * block, min(block * BLOCK + BLOCK, len(y))
-        sums[block] = 0
-        for i in range(block * BLOCK, last):
-            for c in range(0, width, 16):
-                off = sub(load16(y, i * width + c), load16(y, c))
-                store(sums, at + c, add(load16(sums, at + c), off))
-                store(sums, at + width + c, fused(off, off, load16(sums, at + width + c)))
-
-
-@njit(nogil=True, cache=True)
-def _settle(columns, sums, y, bias, weight, shift, mean, variance, momentum, eps):
-    """columns (4, C) <- mean, factor, shift and rate of each column of y; the running `mean` and `variance`, which are
-    those of y + bias, move on."""
-    n = len(y)
-    for c in range(y.shape[1]):
-        first, second = 0.0, 0.0
-        for block in range(len(sums)):
-            first += sums[block, 0, c]
-            second += sums[block, 1, c]
-        first /= n
-        spread = max(second / n - first * first, 0.0)
-        rate = 1 / np.sqrt(spread + eps)
-        columns[MEAN, c], columns[FACTOR, c] = y[0, c] + first, rate * weight[c]
-        columns[SHIFT, c], columns[RATE, c] = shift[c], rate
-        mean[c] += momentum * (y[0, c] + first + bias[c] - mean[c])
-        variance[c] += momentum * (spread * n / (n - 1) - variance[c])
+from structmae.masking.parallel import each
 
 
 @njit(nogil=True, cache=True)
@@ -66,11 +27,11 @@ def _masks(mask, ones, first, count, k0, k1, kept, grow):
 
 
 @njit(nogil=True, cache=True)
-def _end(out, y, columns, slope, k0, k1, kept, lo, hi):
+def end(out, y, columns, slope, k0, k1, kept, lo, hi):
     """Blocks lo .. hi of out (M, C) <- dropout of the rectifier of (y - mean) * factor + shift."""
     width, drops, grow = y.shape[1], kept < np.uint64(65536), np.float32(65536.0 / kept)
     ones, mask = np.ones(RUN, np.float32), np.empty(BLOCK * width if drops else 0, np.float32)
-    below = full16(slope)
+    below, zero, leaks = full16(slope), full16(np.float32(0)), slope != 0
     for block in range(lo, hi):
         first, last = block * BLOCK, min(block * BLOCK + BLOCK, len(y))
         if drops:
@@ -80,7 +41,7 @@ def _end(out, y, columns, slope, k0, k1, kept, lo, hi):
                 at = i * width + c
                 off = sub(load16(y, at), load16(columns, c))
                 v = fused(off, load16(columns, FACTOR * width + c), load16(columns, SHIFT * width + c))
-                v = where_positive(v, v, mul(v, below))
+                v = where_positive(v, v, mul(v, below)) if leaks else larger(zero, v)  # what is no number stays so
                 store(out, at, mul(v, load16(mask, at - first * width)) if drops else v)
 
 
@@ -90,7 +51,7 @@ def _back(dv, sums, g, y, columns, slope, k0, k1, kept, lo, hi):
     times what y is off from its mean, and of the gradient of the slope."""
     width, drops, grow = y.shape[1], kept < np.uint64(65536), np.float32(65536.0 / kept)
     ones, mask = np.ones(RUN, np.float32), np.empty(BLOCK * width if drops else 0, np.float32)
-    below, zero = full16(slope), full16(np.float32(0))
+    below, zero, leaks = full16(slope), full16(np.float32(0)), slope != 0
     for block in range(lo, hi):
         first, last = block * BLOCK, min(block * BLOCK + BLOCK, len(y))
         if drops:
@@ -103,7 +64,7 @@ def _back(dv, sums, g, y, columns, slope, k0, k1, kept, lo, hi):
                 if drops:
                     given = mul(given, load16(mask, at - first * width))
                 v = fused(off, load16(columns, FACTOR * width + c), load16(columns, SHIFT * width + c))
-                change = where_positive(v, given, mul(given, below))
+                change = where_positive(v, given, mul(given, below) if leaks else zero)
                 store(dv, at, change)
                 store(sums, total, add(load16(sums, total), change))
                 store(sums, total + width, fused(change, off, load16(sums, total + width)))
@@ -112,31 +73,15 @@ def _back(dv, sums, g, y, columns, slope, k0, k1, kept, lo, hi):
 
 
 @njit(nogil=True, cache=True)
-def _total(totals, sums):
-    """totals (3, C) <- sums over blocks (blocks, 3, C)."""
-    for part in range(totals.shape[0]):
-        for c in range(totals.shape[1]):
-            total = 0.0
-            for block in range(len(sums)):
-                total += sums[block, part, c]
-            totals[part, c] = total
-
-
-@njit(nogil=True, cache=True)
-def _spread(dy, y, columns, totals, lo, hi):
+def _spread(dy, y, columns, back, lo, hi):
     """Blocks lo .. hi of dy (M, C), which holds the gradient of what is normalised, <- that of y."""
-    n, width = len(y), y.shape[1]
-    by_off, less = np.empty(width, np.float32), np.empty(width, np.float32)
-    for c in range(width):
-        factor, rate = columns[FACTOR, c], columns[RATE, c]
-        by_off[c] = -factor * rate * rate * totals[1, c] / n
-        less[c] = -factor * totals[0, c] / n
-    for i in range(lo * BLOCK, min(hi * BLOCK, n)):
+    width = y.shape[1]
+    for i in range(lo * BLOCK, min(hi * BLOCK, len(y))):
         for c in range(0, width, 16):
             at = i * width + c
             off = sub(load16(y, at), load16(columns, c))
-            change = fused(load16(dy, at), load16(columns, FACTOR * width + c), load16(less, c))
-            store(dy, at, fused(off, load16(by_off, c), change))
+            change = fused(load16(dy, at), load16(columns, FACTOR * width + c), load16(back, width + c))
+            store(dy, at, fused(off, load16(back, c), change))
 
 
 def ended(
@@ -166,10 +111,7 @@ def _reads(y: Tensor | Chain, bias: Tensor | None, norm: nn.Module) -> bool:
     native = x.device.type == "cpu" and x.dtype is torch.float32 and (bias is None or bias.dtype is torch.float32)
     if not native or len(y.shape) != 2 or y.shape[1] % 16 or torch.compiler.is_compiling():
         return False
-    if not isinstance(norm, nn.BatchNorm1d):
-        return isinstance(norm, nn.Identity)
-    usual = norm.affine and norm.track_running_stats and norm.momentum is not None
-    return usual and norm.training and len(y) > 1 and norm.weight.dtype is torch.float32
+    return isinstance(norm, nn.Identity) or reads(norm, len(y))
 
 
 class _Ending(Stage):
@@ -186,8 +128,7 @@ class _Ending(Stage):
 
     def forward(self, x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Any]:
         y, (rows, width), norm = x.numpy(), x.shape, self.norm
-        columns, blocks = np.zeros((4, width), np.float32), -(-rows // BLOCK)
-        borders = even(blocks, threads(y.size))
+        columns, borders = np.zeros((4, width), np.float32), blocks(y.shape)
         read = [weight.detach().numpy() for weight in weights]
         bias = read.pop(0) if self.biased else np.zeros(width, np.float32)
         slope = read.pop()[0] if self.learned else np.float32(self.slope)
@@ -195,28 +136,27 @@ class _Ending(Stage):
             np.negative(bias, out=columns[MEAN])
             columns[FACTOR] = 1
         else:
-            sums = np.empty((blocks, 2, width), np.float32)
-            each(lambda lo, hi: _moments(sums, y, lo, hi), borders)
-            followed = (part.numpy() for part in (norm.running_mean, norm.running_var) if part is not None)
-            _settle(columns, sums, y, bias, *read, *followed, norm.momentum, norm.eps)
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.add_(1)
+            sums = np.zeros((max(1, borders[-1]), 3, width), np.float32)
+            each(lambda lo, hi: moments(sums, y, lo, hi), borders)
+            follow(norm, columns, sums, rows, bias, *read)
         key, kept = (draw_key(), threshold(self.p)) if self.p else (0, 65536)
         how = slope, *key_words(key), np.uint64(kept)
         out = empty(y.shape, np.float32)
-        each(lambda lo, hi: _end(out, y, columns, *how, lo, hi), borders)
+        each(lambda lo, hi: end(out, y, columns, *how, lo, hi), borders)
         return torch.from_numpy(out), (y, columns, borders, how)
 
-    def backward(self, kept: Any, grad: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    def backward(
+        self, kept: Any, grad: Tensor, weights: Sequence[Tensor], wants: Sequence[bool]
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
         (y, columns, borders, how), g, width = kept, grad.numpy(), grad.shape[1]
-        dy, totals = empty(y.shape, np.float32), np.empty((3, width), np.float32)
-        sums = np.empty((borders[-1], 3, width), np.float32)
+        dy, sums = empty(y.shape, np.float32), np.empty((borders[-1], 3, width), np.float32)
         each(lambda lo, hi: _back(dy, sums, g, y, columns, *how, lo, hi), borders)
-        _total(totals, sums)
-        plain, by_off, by_slope = totals
+        back = np.empty((2, width), np.float32)
+        turn(back, sums, columns, len(y))
+        plain, by_off, by_slope = sums[0]
         found = [plain]
         if self.norm is not None:
-            each(lambda lo, hi: _spread(dy, y, columns, totals, lo, hi), borders)
+            each(lambda lo, hi: _spread(dy, y, columns, back, lo, hi), borders)
             # The mean takes the bias out again.
             found = [np.zeros(width, np.float32), by_off * columns[RATE], plain]
         found = found if self.biased else found[1:]

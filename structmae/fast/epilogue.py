@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -61,18 +62,14 @@ def _normal(x):
 
 
 @njit(nogil=True, cache=True)
-def forward(out, bits, moments, base, y, bias, kind, lo, hi, k0, k1, kept):
-    """Chunks lo .. hi of out <- base + dropout of the activation of y + bias; of bits, a number for each 16, which of
-    them are kept; and of moments (chunks, 2, width), the sums of out less the first row of base, and of their squares.
-    `base` and `moments` may be empty; kept = 0 drops nothing."""
+def _forward(out, bits, base, y, bias, kind, lo, hi, k0, k1, kept):
+    """Chunks lo .. hi of out <- base + dropout of the activation of y + bias; and of bits, a number for each 16, which
+    of them are kept. `base` may be empty; kept = 0 drops nothing."""
     ones, mask = np.ones(128, np.float32), np.ones(128, np.float32)
     share, zero = np.float32(65536 / max(kept, 1)), full16(np.float32(0))
-    n, width, more, counted = len(y), len(bias), len(base) > 0, len(moments) > 0
+    n, width, more = len(y), len(bias), len(base) > 0
     column = 128 * 256 * lo % width
-    if counted:
-        moments[2 * width * lo : 2 * width * hi] = 0
     for run in range(256 * lo, min(256 * hi, (n + 127) // 128)):
-        total = run // 256 * 2 * width
         if kept > 0:
             drop_run(mask, ones, run, k0, k1, kept, share)
         for i in range(0, min(128, n - 128 * run), 16):
@@ -86,12 +83,7 @@ def forward(out, bits, moments, base, y, bias, kind, lo, hi, k0, k1, kept):
                 factor = load16(mask, i)
                 x = mul(x, factor)
                 store_positive(bits, at // 16, factor)
-            x = add(load16(base, at), x) if more else x
-            store(out, at, x)
-            if counted:
-                first, off = total + column, sub(x, load16(base, column))
-                store(moments, first, add(load16(moments, first), off))
-                store(moments, first + width, fused(off, off, load16(moments, first + width)))
+            store(out, at, add(load16(base, at), x) if more else x)
             column = column + 16 if column + 16 < width else 0
 
 
@@ -155,27 +147,36 @@ def _apply(base: Tensor | None, y: Tensor, bias: Tensor, kind: int, p: float, tr
 class _Epilogue(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, base: Tensor | None, y: Tensor, bias: Tensor, kind: int, key: int, kept: int) -> Tensor:
-        out = fresh(y.shape, y.dtype if base is None else base.dtype)
-        bits = np.empty(y.numel() // 16 if kept else 0, np.uint16)
         ctx.save_for_backward(y if kind != _NONE else y.new_empty(0), bias)
-        ctx.kind, ctx.bits, ctx.kept = kind, bits, kept
-        none = np.empty(0, np.float32)
-        arrays = flat(out), bits, none, none if base is None else flat(base), flat(y), flat(bias)
-        drawn = *key_words(key), np.uint64(kept)
-        each(lambda lo, hi: forward(*arrays, kind, lo, hi, *drawn), chunks(y.numel()))
+        out, ctx.bits = whole(base, y, bias, kind, key, kept)
+        ctx.kind, ctx.kept = kind, kept
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, ...]:
         y, bias = ctx.saved_tensors
-        grad, borders = fresh(upper.shape, y.dtype), chunks(upper.numel())
+        grad, borders = fresh(upper.shape, y.dtype), _chunks(upper.numel())
         sums = bias.new_empty(borders[-1], len(bias))
         arrays = flat(grad), flat(sums), flat(upper), ctx.bits, flat(y), flat(bias)
         each(lambda lo, hi: _backward(*arrays, ctx.kind, lo, hi, np.uint64(ctx.kept)), borders)
         return upper if ctx.needs_input_grad[0] else None, grad, sums.sum(0), None, None, None
 
 
-def chunks(size: int) -> list[int]:
+def whole(
+    base: Tensor | None, y: Tensor, bias: Tensor, kind: int, key: int, kept: int
+) -> tuple[Tensor, NDArray[np.uint16]]:
+    """What `_forward` makes of all chunks. Not differentiable."""
+    out, bits = (
+        fresh(y.shape, y.dtype if base is None else base.dtype),
+        np.empty(y.numel() // 16 if kept else 0, np.uint16),
+    )
+    arrays = flat(out), bits, np.empty(0, np.float32) if base is None else flat(base), flat(y), flat(bias)
+    drawn = *key_words(key), np.uint64(kept)
+    each(lambda lo, hi: _forward(*arrays, kind, lo, hi, *drawn), _chunks(y.numel()))
+    return out, bits
+
+
+def _chunks(size: int) -> list[int]:
     """Borders of the chunks that each thread makes."""
     return even(-(-size // (128 * CHUNK)), threads(size))

@@ -32,6 +32,8 @@ class Encoder(nn.Module, ABC):
     """The part that is kept. `name` is the token set that has latents, `width` that of its latents; by token set,
     `token_widths` is that of the tokens' values, `content_widths` that of embedded content, which is what a mask token
     replaces. `tokenizer` made the tokens. Where they are ids, `vocabulary` is how many there are.
+
+    On the CPU kernels read the weights of the parts inside of layers: hooks of those parts are not called.
     """
 
     name: str

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GINEConv
 
 from structmae import registry
 from structmae.fast.chain import Chain
+from structmae.fast.columns import BatchNorm
 from structmae.fast.cosine import Deferred
 from structmae.fast.dropout import dropout
 from structmae.fast.ending import ended
@@ -30,15 +30,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that reads a single row by its running statistics, for it has no deviation of its own."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or len(x) > 1:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {

@@ -14,7 +14,7 @@ from structmae.fast import attention as fast
 from structmae.fast.batchnorm import normalised
 from structmae.fast.dropout import Dropout, dropout
 from structmae.fast.epilogue import activated
-from structmae.fast.product import product
+from structmae.fast.products import product
 from structmae.masking.torch import take
 from structmae.nn.gnn import ACTIVATIONS, NORMS
 from structmae.precision import at_fp32
@@ -66,7 +66,7 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "tokens width"]:
         """What each token reads of the others, all heads side by side: `forward` but for the last product."""
         causal = pattern.kind == "causal"
-        if self.kernels(x, pattern):
+        if self.kernels(x, pattern) and plain(self.inward):
             made, bias = product(x, self.inward.weight), self.inward.bias
             return fast.attention(made, bias, ptr, self.heads, self.dropout, self.training, causal=causal)
         projected = self.inward(x)
@@ -134,6 +134,12 @@ def near(
     return close | torch.eye(places.shape[1], dtype=torch.bool, device=places.device)
 
 
+def plain(linear: nn.Module) -> bool:
+    """Whether a linear map is what it seems, so that kernels may read its weights: no other kind that a person has put
+    in its place, and nothing that is hooked to it."""
+    return type(linear) is nn.Linear and not linear._forward_hooks and not linear._forward_pre_hooks
+
+
 class Layer(nn.Module):
     """Attention, then a perceptron for each token. Each is added to its input and then normalised (post-norm), or reads
     a normalised input and is added as it is (`prenorm`, Xiong et al., ICML 2020)."""
@@ -171,15 +177,19 @@ class Layer(nn.Module):
             x, mixed = take(x, rows), take(mixed, rows)
         x = self._joined(x, mixed, self.attention.outward, None if self.prenorm else first)
         rise, act, _, fall = self.perceptron
-        assert isinstance(rise, nn.Linear)
-        assert isinstance(fall, nn.Linear)
-        h = product(second(x) if self.prenorm else x, rise.weight)
-        h = activated(h, rise.bias, act, self.dropout, self.training)
+        read = second(x) if self.prenorm else x
+        if isinstance(rise, nn.Linear) and plain(rise):
+            h = activated(product(read, rise.weight), rise.bias, act, self.dropout, self.training)
+        else:
+            h = dropout(act(rise(read)), self.dropout, self.training)
         return self._joined(x, h, fall, None if self.prenorm else second)
 
-    def _joined(self, x: Tensor, branch: Tensor, last: nn.Linear, norm: nn.Module | None) -> Tensor:
+    def _joined(self, x: Tensor, branch: Tensor, last: nn.Module, norm: nn.Module | None) -> Tensor:
         """x and the end of a branch, a product of which some is dropped; their sum normalised, by post-norm."""
-        return normalised(x, product(branch, last.weight), last.bias, self.dropout, norm, self.training)
+        if isinstance(last, nn.Linear) and plain(last):
+            return normalised(x, product(branch, last.weight), last.bias, self.dropout, norm, self.training)
+        out: Tensor = x + dropout(last(branch), self.dropout, self.training)
+        return out if norm is None else torch.as_tensor(norm(out))
 
 
 class Transformer(nn.Module):

@@ -18,7 +18,7 @@ MODULES = (
     "speed", "speed_floor", "speed_growth", "speed_plain", "speed_report", "speed_seeds", "speed_sides", "speed_worker",
     "speed_works", "masking", "masking_report",
 )  # fmt: skip
-SMALL = {"encoder.hidden": 8, "encoder.heads": 2}
+SMALL = {"encoder.hidden": 16, "encoder.heads": 2}
 STILL = {"encoder.dropout": 0.0, "encoder.attention_dropout": 0.0}
 KEYS = ["work", "precision", "ours_ms", "other", "other_ms", "ratio", "floor_ms", "threads", "processor"]
 

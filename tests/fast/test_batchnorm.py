@@ -92,3 +92,31 @@ def test_threads_do_not_matter():
         results.append(gradients(lambda *given, mine=mine: normalised(*given, 0.1, mine), mine, base, y, bias))
     numba.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("far", ["in y", "in the bias", "in the first row"])
+@pytest.mark.parametrize("rows", [9, 700])
+def test_columns_that_are_far_from_zero(far, rows):
+    """Where float32 leaves 4 digits of them, statistics must not lose more."""
+    base, y, bias, norm = torch.randn(rows, 32), torch.randn(rows, 32), torch.randn(32), made(32)
+    if far == "in y":
+        y += 1000
+    elif far == "in the bias":
+        bias += 1000
+    else:
+        base[0] += 1000
+    exact = copy.deepcopy(norm).double()
+    ours = gradients(lambda *given: normalised(*given, 0.0, norm), norm, base, y, bias)
+    plain = gradients(lambda x, y, b: exact(x + y + b), exact, base.double(), y.double(), bias.double())
+    for one, other in zip(ours, plain, strict=True):
+        size = float(other.abs().max())
+        torch.testing.assert_close(one.double(), other.double(), rtol=1e-3, atol=1e-3 * max(size, 1.0))
+
+
+def test_a_norm_of_ones_own_is_asked_itself():
+    class Zero(nn.BatchNorm1d):
+        def forward(self, x):
+            return 0 * super().forward(x)
+
+    base, y, bias = torch.randn(20, 32), torch.randn(20, 32), torch.randn(32)
+    assert not normalised(base, y, bias, 0.0, Zero(32)).any()

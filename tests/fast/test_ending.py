@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from structmae.fast.chain import Chain, Product
 from structmae.fast.dropout import dropout
@@ -95,6 +96,36 @@ def test_threads_do_not_matter():
         results.append(gradients(ended, y, bias, copy.deepcopy(norm), nn.PReLU(), 0.2))
     numba.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("rows", [300, 20_000])
+def test_a_first_row_that_is_far_from_the_others(rows):
+    """A hub, of sums over neighbours."""
+    y, norm = torch.randn(rows, 32), nn.BatchNorm1d(32)
+    y[0] += 1000
+    exact = copy.deepcopy(norm).double()
+    ours = gradients(ended, y, None, norm, nn.ReLU(), 0.0)
+    plain = gradients(parts, y.double(), None, exact, nn.ReLU(), 0.0)
+    for one, other in zip(ours, plain, strict=True):
+        size = float(other.abs().max())
+        torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-4 * max(size, 1.0))
+
+
+def test_infinity_below_zero_is_rectified():
+    y = torch.full((4, 16), -float("inf")).requires_grad_()
+    out = dense(ended(y, None, nn.Identity(), nn.ReLU()))
+    assert torch.equal(out, torch.zeros(4, 16))
+    (grad,) = torch.autograd.grad(out, y, torch.full((4, 16), float("inf")))
+    assert torch.equal(grad, torch.zeros(4, 16))
+
+
+def test_gradients_that_nobody_wants_are_not_made():
+    x, frozen, weight = torch.randn(20, 8), torch.randn(32, 8), torch.randn(5, 32, requires_grad=True)
+    counted = FlopCounterMode(display=False)
+    with counted:
+        Chain.of(x).then(Product(frozen)).then(Product(weight)).dense().sum().backward()
+    assert counted.get_total_flops() == 2 * 20 * 32 * (8 + 5 + 5)
+    assert torch.allclose(weight.grad, F.linear(x, frozen).sum(0).expand(5, 32), rtol=1e-4, atol=1e-4)
 
 
 def test_a_chain_is_its_stages_in_a_row():

@@ -8,8 +8,10 @@ from torch_geometric.data import Data
 
 import structmae
 from structmae import registry, resolve
+from structmae.fast.dropout import dropout
 from structmae.fast.products import by_heads
-from structmae.nn import convolutions
+from structmae.fast.sparse import dense
+from structmae.nn import convolutions, gnn
 from structmae.planning import Planner
 from structmae.run import build
 
@@ -29,11 +31,19 @@ def graphs(sets=1, width=80):
     return structmae.load_data(made if sets > 1 else made[0])
 
 
+def parts(y, bias, norm, act, p=0.0, training=True):
+    """The end of a layer by modules."""
+    y = dense(y)
+    return dropout(act(norm(y if bias is None else y + bias)), p, training)
+
+
 def step(data, monkeypatch, fast, **settings):
     """Loss and gradients of one step."""
     with monkeypatch.context() as patch:
         if not fast:
             patch.setattr(convolutions, "fits", lambda *tensors: False)
+            for module in (convolutions, gnn):
+                patch.setattr(module, "ended", parts)
         recipe = resolve("graphmae", {"encoder.hidden": 16, "encoder.heads": 2, "mask.random": 0.2, **settings},
                          level=data.level)  # fmt: skip
         modality = registry.get("modality", "graph")
@@ -123,3 +133,40 @@ def test_products_of_heads_side_by_side(rows, inner, width, heads):
     mine = torch.autograd.grad((found * ways).sum(), (x, weight, bias))
     theirs = torch.autograd.grad((expected * ways).sum(), (x, weight, bias))
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, "mlp"])
+@pytest.mark.parametrize("norm", ["none", "batchnorm", "layernorm"])
+def test_layers_in_a_row_with_dropout_between_them(layer, norm):
+    data = graphs()
+    settings = {"encoder.layer": layer, "encoder.hidden": 16, "encoder.heads": 2, "encoder.layers": 3,
+                "encoder.norm": norm, "encoder.dropout": 0.4, "encoder.attention_dropout": 0.0}  # fmt: skip
+    recipe = resolve("graphmae", settings)
+    modality = registry.get("modality", "graph")
+    body = build(recipe, modality.fit(data, recipe)).encoder.body.train()
+    node = modality.source(data, modality.fit(data, recipe), torch.device("cpu")).all["node"]
+    x, relation = node.values, node.relations["edges"]
+    torch.manual_seed(5)
+    found = body(x, relation)
+    torch.manual_seed(5)
+    h = x
+    for one, end in zip(body.layers, body.ends, strict=True):
+        h = dropout(h, 0.4)
+        if h is not x and one is not body.layers[0]:
+            assert 0.3 < float((h == 0).float().mean()) < 0.9
+        h = end(one(h, relation))
+    torch.testing.assert_close(found, h, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["graphmae", "graphmae2", "maskgae_edge"])
+def test_bfloat16_where_autocast_is_not_the_cpus(name, monkeypatch):
+    """As on a GPU: no kernels, and a product's gradients are made outside of autocast."""
+    from structmae.fast import chain, cosine, ending
+
+    monkeypatch.setattr(chain, "low", lambda: None)
+    monkeypatch.setattr(cosine, "native", lambda x: False)
+    monkeypatch.setattr(ending, "_reads", lambda *given: False)
+    monkeypatch.setattr(convolutions, "fits", lambda *tensors: False)
+    settings = {"train.precision": "bf16", "train.epochs": 2, "encoder.hidden": 16, "size": "tiny"}
+    run = structmae.pretrain("karate", name, settings=settings, progress=False)
+    assert run.result["loss_last"] > 0
