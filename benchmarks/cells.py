@@ -17,30 +17,51 @@ from structmae import registry
 from structmae.data import catalog
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import data_options, resolve
+from structmae.registry import near
 
 HARNESS = {"probe.search": "true"}  # the protocol of every table; `structmae pretrain` has the published probe instead
+BASE = "graphmae"  # whose features baselines read
+MORE = {  # arms that evaluators have besides
+    "link_prediction": ("own_decoder", "common_neighbours", "adamic_adar", "preferential_attachment"),
+}
 PROBE = 2e11  # about what scoring costs, in multiplications of a forward pass: some ten seconds on a core
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One pre-training. `settings` are those of --set that change something, `missing` the results still to be made."""
+    """One pre-training, or one baseline. `own` are the methods' settings, `settings` those of --set that change
+    something, `missing` the results still to be made."""
 
     data: str
     recipe: str
     seed: int
+    own: dict[str, Any]
     settings: dict[str, Any]
     missing: tuple[Method, ...]
     cost: float
     folder: Path
+    baseline: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As progress says it."""
+        method = self.baseline or Path(self.recipe).stem
+        return f"{self.data} {method} seed {self.seed}"
 
 
-def plan(table: Definition, seeds: int, asked: Mapping[str, str], only: Sequence[str], runs: Path) -> Iterator[Cell]:
-    """Every cell that `only` leaves, with all its methods. Raises UsageError for what can't be asked for."""
-    from structmae.evaluate.arms import ARMS  # not at the top: --help waits for no torch
+def plan(
+    table: Definition, seeds: int | None, asked: Mapping[str, str], only: Sequence[str], runs: Path
+) -> Iterator[Cell]:
+    """Every cell that `only` leaves, with all its methods; `seeds` of each, or as many as the table says. Raises
+    UsageError for what can't be asked for."""
+    from baselines import BASELINES, SEEDLESS  # not at the top: --help waits for no torch
+
+    from structmae.evaluate.arms import ARMS
 
     for method in table.methods:
-        if method.features not in ARMS:
+        if method.baseline is not None and method.baseline not in BASELINES:
+            raise StructmaeError(f"method {method.name}: {near(method.baseline, list(BASELINES))}")
+        if method.features not in ARMS and method.features not in MORE.get(table.task, ()):
             raise StructmaeError(f"method {method.name}: features={method.features!r} is not one of {', '.join(ARMS)}")
     if "train.seed" in asked:
         raise UsageError(f"--set train.seed={asked['train.seed']}: the runner goes through the seeds; give --seeds N")
@@ -49,32 +70,44 @@ def plan(table: Definition, seeds: int, asked: Mapping[str, str], only: Sequence
         if not any(text.lower() in name for name in whole):
             there = f"{', '.join(table.data)}; {', '.join(method.name for method in table.methods)}"
             raise UsageError(f"--only {text} matches no cell: there are {there}")
+    groups: dict[tuple[Any, ...], list[Method]] = {}
+    for method in table.methods:
+        alike = (method.baseline,) if method.baseline else (None, method.recipe, method.settings)
+        groups.setdefault(alike, []).append(method)
     for data in table.data:
-        for recipe in dict.fromkeys(method.recipe for method in table.methods):
-            methods = tuple(method for method in table.methods if method.recipe == recipe)
+        for methods in groups.values():
             if only and not any(text.lower() in f"{data}/{method.name}".lower() for text in only for method in methods):
                 continue
-            options, settings, cost = _settle(table, data, recipe, asked)
-            for seed in range(seeds):
+            first = methods[0]
+            own = dict(first.settings)
+            options, settings, cost = _settle(table, data, first.recipe or BASE, {**own, **asked}, own)
+            if first.baseline:
+                settings, cost = {}, PROBE
+            many = {method: seeds or table.seeds_of(data, method) for method in methods}
+            if first.baseline in SEEDLESS and table.drawn == "given":
+                many = dict.fromkeys(methods, 1)
+            for seed in range(max(many.values())):
+                mine = tuple(method for method in methods if seed < many[method])
                 # The folder stands for all options: one of an older version of a recipe is not gone on with.
-                mark = hashlib.sha256(json.dumps([data, recipe, options, seed], sort_keys=True).encode()).hexdigest()
-                name = f"{table.name}-{Path(data).stem}-{Path(recipe).stem}-{seed}-{mark[:10]}"
-                name = re.sub(r"[^\w.]+", "-", name)
-                yield Cell(data, recipe, seed, settings, methods, cost, runs / name)
+                parts = [data, first.baseline or first.recipe, options, seed]
+                mark = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+                name = f"{table.name}-{Path(data).stem}-{first.baseline or Path(first.recipe).stem}-{seed}-{mark[:10]}"
+                folder = runs / re.sub(r"[^\w.]+", "-", name)
+                yield Cell(data, first.recipe, seed, own, settings, mine, cost, folder, first.baseline)
 
 
 def _settle(
-    table: Definition, data: str, recipe: str, asked: Mapping[str, str]
+    table: Definition, data: str, recipe: str, asked: Mapping[str, Any], own: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], float]:
-    """All options of a cell, those of `asked` that change something, and about what it costs."""
+    """All options of a cell, those of `asked` that change something of the method's `own`, and about what it costs."""
     known = catalog.is_known(data)
     if not known and not (table.folder / data).exists() and Path(data).name == Path(data).stem == data:
         catalog.resolve(data)  # a name, not a path: raises, with the near misses
     card = catalog.resolve(data) if known else None
-    on = {"data": card.name if card else None, "level": card.level if card else table.task.partition("_")[0]}
+    on = {"data": card.name if card else None, "level": card.level if card else _level(table)}
     size = {"size": asked["size"]} if "size" in asked else {}
-    published = resolve(recipe, HARNESS, **on).settings()
-    default = resolve(recipe, {**HARNESS, **size}, **on).settings()
+    published = resolve(recipe, {**HARNESS, **own}, **on).settings()
+    default = resolve(recipe, {**HARNESS, **own, **size}, **on).settings()
     options = resolve(recipe, {**HARNESS, **asked}, **on).settings()
     base = {**default, "size": published["size"]}
     settings = {key: options[key] for key in sorted(asked) if options[key] != base[key]}
@@ -85,9 +118,9 @@ def _settle(
 
 
 def left(table: Definition, cell: Cell, done: set[Any]) -> Cell:
-    """The cell with only those methods that have no line yet."""
+    """The cell with only those methods that have no line yet: lines of a cell are written together."""
     about = {"table": table.name, "data": cell.data, "seed": cell.seed, "settings": cell.settings}
-    missing = tuple(m for m in cell.missing if results.key({**about, "recipe": m.name}) not in done)
+    missing = tuple(m for m in cell.missing if results.cell({**about, "recipe": m.name}) not in done)
     return replace(cell, missing=missing)
 
 
@@ -96,15 +129,18 @@ def loader(table: Definition, asked: Mapping[str, str]) -> Callable[[Cell], stru
     last: dict[tuple[str, str], structmae.Graphs | StructmaeError] = {}
 
     def load(cell: Cell) -> structmae.Graphs:
-        if (cell.data, cell.recipe) not in last:
+        recipe = cell.recipe or BASE
+        options = data_options(recipe, {**cell.own, **asked})
+        wanted = cell.data, repr(options)
+        if wanted not in last:
             last.clear()
             source = cell.data if catalog.is_known(cell.data) else str(table.folder / cell.data)
             try:
-                modality = registry.get("modality", resolve(cell.recipe).modality)
-                last[cell.data, cell.recipe] = modality.load(source, data_options(cell.recipe, asked))
+                modality = registry.get("modality", resolve(recipe).modality)
+                last[wanted] = modality.load(source, options)
             except StructmaeError as error:
-                last[cell.data, cell.recipe] = error
-        found = last[cell.data, cell.recipe]
+                last[wanted] = error
+        found = last[wanted]
         if isinstance(found, StructmaeError):
             raise found
         return found
@@ -112,12 +148,22 @@ def loader(table: Definition, asked: Mapping[str, str]) -> Callable[[Cell], stru
     return load
 
 
+def _level(table: Definition) -> str:
+    return "graph" if table.task == "graph_classification" else "node"
+
+
 def check(table: Definition, graphs: structmae.Graphs) -> None:
     """What would only come out after the pre-training."""
-    level = table.task.partition("_")[0]
-    if graphs.level != level or graphs.y is None:
-        raise StructmaeError(f"{table.task} needs {level} labels, and {graphs.name} has none")
-    if level == "node" and (graphs.split is None or not len(graphs.split["validation"])):
+    level, labels = _level(table), table.task != "link_prediction"
+    if graphs.level != level or (labels and graphs.y is None):
+        needs = f"{level} labels" if labels else "a single graph"
+        raise StructmaeError(f"{table.task} needs {needs}, and {graphs.name} has none")
+    if (
+        level == "node"
+        and labels
+        and table.drawn == "given"
+        and (graphs.split is None or not len(graphs.split["validation"]))
+    ):
         raise StructmaeError(f"{graphs.name} has no validation nodes, on which the protocol chooses the probe")
 
 

@@ -9,17 +9,22 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.registry import names, near
 
 HERE = Path(__file__).resolve().parent
-METRICS = ["accuracy"]  # all fractions of 1, higher is better
+METRICS = {"accuracy": "higher", "auc": "higher", "ap": "higher", "mse": "lower", "mae": "lower"}  # which is better
+FRACTIONS = ("accuracy", "auc", "ap")  # of 1
 SPLITS = ["test"]
+DRAWN = ["given", "random"]  # splits of a node classification
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: features that the pre-training of `recipe` yields, "pretrained" or another arm."""
+    """A row of the table: features that the pre-training of `recipe` with `settings` yields, "pretrained" or another
+    arm; or a `baseline` of baselines.py, which has no recipe."""
 
     name: str
     recipe: str
-    features: str
+    features: str = "pretrained"
+    settings: tuple[tuple[str, Any], ...] = ()
+    baseline: str | None = None
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Published:
 
     method: str
     source: str
-    values: dict[str, tuple[float, float | None]]
+    values: dict[str, tuple[float, float | None]]  # by column: the data set, and the metric where there are several
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,19 @@ class Definition:
     folder: Path
     title: str
     task: str
-    metric: str
+    metrics: tuple[str, ...]
     split: str
     seeds: int
     how: str
     data: tuple[str, ...]
     methods: tuple[Method, ...]
     published: tuple[Published, ...]
+    fewer: dict[str, int]  # seeds by "data" or "data/method", where the table has another number
+    drawn: str  # "random": a split of its own for each seed
+
+    def seeds_of(self, data: str, method: Method) -> int:
+        """How many seeds the table has of a method on a data set."""
+        return self.fewer.get(f"{data}/{method.name}", self.fewer.get(data, self.seeds))
 
 
 def read(table: str) -> Definition:
@@ -63,14 +74,21 @@ def read(table: str) -> Definition:
         raise StructmaeError(f"{path}: {error.strerror or error}; give a table's name or file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StructmaeError(f"{path} is not TOML: {error}") from None
-    kinds = {"title": str, "task": str, "metric": str, "split": str, "seeds": int, "how": str, "data": list}
-    _keys(path, "the table", tree, {**kinds, "methods": dict}, {"published": list})
+    kinds = {"title": str, "task": str, "metrics": list, "split": str, "seeds": int, "how": str, "data": list}
+    more = {"published": list, "seeds_of": dict, "splits": str}
+    _keys(path, "the table", tree, {**kinds, "methods": dict}, more)
     data = tree["data"]
     if not data or not all(isinstance(name, str) for name in data) or len(set(data)) < len(data):
         raise StructmaeError(f"{path}: data={data} must be names or paths in quotes, each once, and one at least")
-    for key, words in (("task", names("task")), ("metric", METRICS), ("split", SPLITS)):
-        if tree[key] not in words:
-            raise StructmaeError(f"{path}: {key}={tree[key]!r} is not known: {near(tree[key], words)}")
+    tree.setdefault("splits", DRAWN[0])
+    asked = [("task", names("task")), ("split", SPLITS), ("splits", DRAWN)]
+    for key, word, words in [(key, tree[key], words) for key, words in asked] + [
+        ("metrics", metric, list(METRICS)) for metric in tree["metrics"]
+    ]:
+        if word not in words:
+            raise StructmaeError(f"{path}: {key}={word!r} is not known: {near(str(word), words)}")
+    if not tree["metrics"]:
+        raise StructmaeError(f"{path}: metrics=[] names none: give one at least, such as ['accuracy']")
     if tree["seeds"] < 1:
         raise StructmaeError(f"{path}: seeds={tree['seeds']} must be 1 or more")
     methods = tuple(_method(path, name, about) for name, about in tree["methods"].items())
@@ -78,19 +96,29 @@ def read(table: str) -> Definition:
         raise StructmaeError(
             f"{path}: [methods] is empty: name one at least, such as graphmae = {{ recipe = 'graphmae' }}"
         )
-    published = tuple(_published(path, about, data) for about in tree.get("published", []))
-    plain = {key: tree[key] for key in kinds if key != "data"}
-    return Definition(
-        name=path.stem, folder=path.parent, data=tuple(data), methods=methods, published=published, **plain
-    )
+    several = len(tree["metrics"]) > 1
+    columns = [f"{name} {metric}" for name in data for metric in tree["metrics"]] if several else data
+    published = tuple(_published(path, about, columns) for about in tree.get("published", []))
+    fewer = tree.get("seeds_of", {})
+    cells = [*data, *(f"{name}/{method.name}" for name in data for method in methods)]
+    for where, number in fewer.items():
+        if where not in cells or type(number) is not int or number < 1:
+            rule = "a data set or data/method of the table, and a whole number from 1 on"
+            raise StructmaeError(f"{path}: seeds_of {where} = {number!r}: must be {rule}")
+    plain = {key: tree[key] for key in kinds if key not in ("data", "metrics")}
+    lists = {"data": tuple(data), "metrics": tuple(tree["metrics"]), "methods": methods, "published": published}
+    return Definition(name=path.stem, folder=path.parent, fewer=fewer, drawn=tree["splits"], **lists, **plain)
 
 
 def _method(path: Path, name: str, about: Any) -> Method:
-    _keys(path, f"method {name}", about, {"recipe": str}, {"features": str})
+    if isinstance(about, dict) and "baseline" in about:
+        _keys(path, f"method {name}", about, {"baseline": str})
+        return Method(name, "", baseline=about["baseline"])
+    _keys(path, f"method {name}", about, {"recipe": str}, {"features": str, "settings": dict})
     recipe = about["recipe"]
     if recipe.endswith(".toml"):
         recipe = str(path.parent / recipe)
-    return Method(name, recipe, about.get("features", "pretrained"))
+    return Method(name, recipe, about.get("features", "pretrained"), tuple(about.get("settings", {}).items()))
 
 
 def _published(path: Path, about: Any, data: list[str]) -> Published:

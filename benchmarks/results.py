@@ -1,12 +1,15 @@
 """The lines of a table, `results/TABLE.jsonl`: one JSON object a result, only ever appended."""
 
 import json
+import math
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from definition import FRACTIONS
 
 import structmae
 from structmae.errors import StructmaeError
@@ -16,9 +19,14 @@ KEYS = ("table", "data", "recipe", "seed", "metric", "split", "value", "settings
 Line = dict[str, Any]
 
 
-def key(line: Mapping[str, Any]) -> tuple[str, str, str, int, str]:
-    """What makes a result one: never measured twice."""
+def cell(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is measured at once, and never twice."""
     return line["table"], line["data"], line["recipe"], line["seed"], json.dumps(line["settings"], sort_keys=True)
+
+
+def key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a result one: of a cell there may be several metrics, and several `at` (a horizon, a kind of gap)."""
+    return *cell(line), line.get("metric"), line.get("at", "")
 
 
 def read(path: Path, table: str) -> list[Line]:
@@ -27,7 +35,7 @@ def read(path: Path, table: str) -> list[Line]:
     Raises StructmaeError, naming the line, for one that is no result of `table`, and for a result that is there twice.
     """
     lines: list[Line] = []
-    first: dict[tuple[str, str, str, int, str], int] = {}
+    first: dict[tuple[Any, ...], int] = {}
     for number, text in enumerate(whole(path)[0].splitlines(), start=1):
         where = f"{path}, line {number}"
         line = parse(text)
@@ -37,8 +45,9 @@ def read(path: Path, table: str) -> list[Line]:
             raise StructmaeError(
                 f"{where} belongs to the table {line['table']!r}, not {table!r}: move it to its own file"
             )
-        if type(line["value"]) not in (int, float) or not 0 <= line["value"] <= 1:
-            raise StructmaeError(f"{where}: value={line['value']} is not a fraction of 1")
+        value, most = line["value"], 1 if line["metric"] in FRACTIONS else math.inf
+        if type(value) not in (int, float) or not 0 <= value <= most:
+            raise StructmaeError(f"{where}: value={value} is not a fraction of 1")
         if first.setdefault(key(line), number) != number:
             raise StructmaeError(f"{where} repeats the result of line {first[key(line)]}: delete one of them")
         lines.append(line)

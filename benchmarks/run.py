@@ -7,21 +7,27 @@ The table `systems` is of another shape: see systems.py.
 
 import argparse
 import json
+import multiprocessing
+import os
+import re
 import shutil
 import sys
-import warnings
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import definition
 import results
 import systems
-from cells import HARNESS, Cell, check, fresh_peak, left, loader, plan
+from cells import Cell, left, plan
 from definition import Definition
+from measure import attempt, quiet
 from tqdm.auto import tqdm
 
-import structmae
 from structmae.cli import Parser, positive, read_settings
 from structmae.errors import StructmaeError, UsageError
 
@@ -37,9 +43,20 @@ def parser() -> Parser:
     made.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=_SET)
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     made.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
+    made.add_argument("--jobs", type=positive, default=1, metavar="N", help="cells at once, sharing the threads (1)")
+    made.add_argument(
+        "--budget", type=_seconds, metavar="TIME", help="begin no cell that ends later, such as 30min, 2h"
+    )
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines go (benchmarks/results)")
     made.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     return made
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give a number with its unit, such as 90s, 30min or 2h")
+    return float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]]
 
 
 _ONLY = "cells whose data set, method or data/method has this text, made with all methods; of systems: their names"
@@ -49,8 +66,7 @@ _SET = "an option of the recipes; such results are rows of their own"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all cells are there, 1 some can't be made, 2 usage, 130 interrupted."""
     args = parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", category=FutureWarning)  # a dependency's deprecations are not the person's
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    quiet()
     try:
         if args.table == systems.TABLE:
             return systems.measure(args, read_settings(args.settings))
@@ -58,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
         asked = read_settings(args.settings)
-        wanted = list(plan(table, args.seeds or table.seeds, asked, args.only, runs))
+        wanted = list(plan(table, args.seeds, asked, args.only, runs))
+        args.threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
         with results.writing(path, runs / f"{table.name}.lock"):
             return _run(args, table, path, wanted, asked)
     except UsageError as error:
@@ -77,81 +94,84 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     healed = results.heal(path)
     if healed:
         print(healed, file=sys.stderr)
-    done = {results.key(line) for line in results.read(path, table.name)}
+    done = {results.cell(line) for line in results.read(path, table.name)}
     cells = [left(table, cell, done) for cell in wanted]
     for cell in cells:
         if not cell.missing:  # killed between the last line and this
             shutil.rmtree(cell.folder, ignore_errors=True)
     todo = sorted((cell for cell in cells if cell.missing), key=lambda cell: cell.cost)
-    if args.threads:
-        import torch
-
-        torch.set_num_threads(args.threads)
-    revision, load, lines = results.revision(), loader(table, asked), 0
-    skipped: list[dict[str, Any]] = []
+    revision, lines, skipped, ran = results.revision(), 0, dict[str, Any](), 0
+    begin = time.monotonic()
     # Time left goes by the cells' estimated cost, since the dear ones come last.
     total, look = sum(cell.cost for cell in todo), "{l_bar}{bar}| {elapsed}, {remaining} left"
-    with tqdm(total=total, bar_format=look, disable=not todo) as bar:
-        for number, cell in enumerate(todo, start=1):
-            bar.set_description(f"{number}/{len(todo)} {cell.data} {cell.recipe} seed {cell.seed}")
-            try:
-                made = _measure(args, table, cell, load(cell), revision, asked)
-            except StructmaeError as error:
-                if error.exit_code == INTERRUPTED:
-                    raise
-                if str(error) not in {cell["reason"] for cell in skipped}:  # once for all seeds
-                    bar.write(f"skipped {cell.data} {cell.recipe}: {error}", file=sys.stderr)
-                skipped.append({"data": cell.data, "recipe": cell.recipe, "seed": cell.seed, "reason": str(error)})
+    with (
+        tqdm(total=total, bar_format=look, disable=not todo) as bar,
+        closing(_made(table, todo, args, asked, revision, lambda cell: _fits(cell, args.budget, begin, bar))) as made,
+    ):
+        for cell, found in made:
+            if isinstance(found, StructmaeError):
+                if found.exit_code == INTERRUPTED:
+                    raise found
+                if str(found) not in {each["reason"] for each in skipped.values()}:  # once for all seeds
+                    bar.write(f"skipped {cell.name}: {found}", file=sys.stderr)
+                about = {"data": cell.data, "recipe": cell.baseline or cell.recipe, "seed": cell.seed}
+                skipped[cell.folder.name] = {**about, "reason": str(found)}
                 bar.total -= cell.cost
                 continue
-            results.append(path, made)
-            shutil.rmtree(cell.folder)
-            lines += len(made)
+            results.append(path, found)
+            shutil.rmtree(cell.folder, ignore_errors=True)
+            lines, ran = lines + len(found), ran + 1
+            bar.set_description(f"{ran}/{len(todo)} {cell.name}")
             bar.update(cell.cost)
     summary = {
-        "table": table.name, "ran": len(todo) - len(skipped), "lines": lines, "there": len(cells) - len(todo),
-        "skipped": skipped, "results": str(path),
+        "table": table.name, "ran": ran, "lines": lines, "there": len(cells) - len(todo),
+        "skipped": list(skipped.values()), "left": len(todo) - ran - len(skipped), "results": str(path),
     }  # fmt: skip
-    text = "{ran} cells ran ({lines} lines), {there} were there already, {skips} skipped: {results}"
-    print(json.dumps(summary) if args.json else text.format(**summary, skips=len(skipped)))
+    text = "{ran} cells ran ({lines} lines), {there} were there already, {skips} skipped{rest}: {results}"
+    rest = f", {summary['left']} left for more time" if summary["left"] else ""
+    print(json.dumps(summary) if args.json else text.format(**summary, skips=len(skipped), rest=rest))
     return 1 if skipped else 0
 
 
-def _measure(
-    args: argparse.Namespace,
+def _fits(cell: Cell, budget: float | None, begin: float, bar: Any) -> bool:
+    """Whether a cell can be expected to end within the budget, by how the ones before it went."""
+    if budget is None:
+        return True
+    spent = time.monotonic() - begin
+    return spent + (spent / bar.n * cell.cost if bar.n else 0.0) < budget
+
+
+Made = Iterator[tuple[Cell, list[results.Line] | StructmaeError]]
+
+
+def _made(
     table: Definition,
-    cell: Cell,
-    graphs: structmae.Graphs,
+    todo: Sequence[Cell],
+    args: argparse.Namespace,
+    asked: dict[str, str],
     revision: str | None,
-    asked: Mapping[str, str],
-) -> list[results.Line]:
-    """Pre-train, score, and give the cell's lines."""
-    if cell.folder.exists() and not (cell.folder / "config.json").exists():
-        shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
-    check(table, graphs)
-    fresh_peak()
-    run = structmae.pretrain(
-        graphs, cell.recipe, settings={**HARNESS, **asked}, seed=cell.seed, out=cell.folder, resume=True,
-        device=args.device, threads=args.threads, progress=sys.stderr.isatty(),
-    )  # fmt: skip
-    scored = run.evaluate(task=table.task)
-    if (scored["metric"], scored["split"]) != (table.metric, table.split):
-        found = f"{scored['metric']} on {scored['split']}"
-        raise StructmaeError(f"{table.task} gives {found}; {table.name} says {table.metric} on {table.split}")
-    rows = {row["features"]: row for row in scored["rows"]}
-    common = {
-        "metric": table.metric, "split": table.split, "revision": revision, "settings": cell.settings,
-        **{key: run.result[key] for key in ("versions", "device", "threads", "size")},
-    }  # fmt: skip
-    cost = {key: run.result[key] for key in ("epochs", "seconds", "peak_memory")}
-    free = {"epochs": 0, "seconds": 0.0, "peak_memory": None}  # what no training went into
-    lines = []
-    for method in cell.missing:
-        row = rows[method.features]
-        about = {"table": table.name, "data": cell.data, "recipe": method.name, "seed": cell.seed}
-        score = {key: row.get(key) for key in ("value", "validation", "n", "probe", "folds")}
-        lines.append({**about, **score, **common, **(cost if method.features == "pretrained" else free)})
-    return lines
+    fits: Callable[[Cell], bool],
+) -> Made:
+    """Cells with their lines, or why there are none, as they get done: here, or in as many processes as --jobs says."""
+    how = table, args, asked, revision
+    if args.jobs == 1:
+        for cell in todo:
+            if fits(cell):
+                yield cell, attempt(cell, *how)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would take OpenMP's threads along, half of them dead
+    with ProcessPoolExecutor(args.jobs, mp_context=context, initializer=quiet) as pool:
+        queue, running = deque(todo), dict[Future[Any], Cell]()
+        try:
+            while queue or running:
+                while queue and len(running) < args.jobs:
+                    cell = queue.popleft()
+                    if fits(cell):
+                        running[pool.submit(attempt, cell, *how)] = cell
+                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                    yield running.pop(future), future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":

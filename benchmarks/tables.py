@@ -6,30 +6,41 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import definition
 import results
 import speed_report
 import systems
 import systems_table
-from definition import Definition
+import ties
+from definition import FRACTIONS, METRICS, Definition
 
 from structmae.cli import Parser
 from structmae.errors import StructmaeError
 
 
+class Column(NamedTuple):
+    """One number of each method: of a data set and a metric, and where there are several a horizon, or the like."""
+
+    data: str
+    at: str
+    metric: str
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A mean over seeds, as a fraction of 1. `n` is None for a published one; `std` is None where there is none."""
+    """A mean over seeds. `n` is None for a published one; `std` is None where there is none. `tied`: no paired test
+    tells it from the best."""
 
     mean: float
     std: float | None
     n: int | None
     best: bool = False
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,34 +53,68 @@ class Row:
     entries: dict[str, Entry]
 
 
+def columns(table: Definition, lines: Sequence[results.Line]) -> dict[str, Column]:
+    """By their label, in the table's order."""
+    ats: dict[str, dict[str, None]] = {}
+    for line in lines:
+        ats.setdefault(line["data"], {})[line.get("at", "")] = None
+    found = {}
+    for data in table.data:
+        for at in sorted(ats.get(data, {"": None}), key=lambda at: (len(at), at)):
+            for metric in table.metrics:
+                parts = [data, at, metric if len(table.metrics) > 1 else ""]
+                found[" ".join(part for part in parts if part)] = Column(data, at, metric)
+    return found
+
+
+Key = tuple[str, str]  # of a row: method and settings
+
+
 def rows(table: Definition, lines: Sequence[results.Line]) -> list[Row]:
     """Methods in the table's order, each as it stands and then with other settings; what papers say comes last."""
-    values: dict[tuple[str, str], dict[str, list[float]]] = {(method.name, "{}"): {} for method in table.methods}
+    labels = {column: label for label, column in columns(table, lines).items()}
+    cells: dict[Key, dict[str, list[results.Line]]] = {(method.name, "{}"): {} for method in table.methods}
     for line in lines:
-        row = values.setdefault((line["recipe"], json.dumps(line["settings"], sort_keys=True)), {})
-        row.setdefault(line["data"], []).append(line["value"])
-    means = {(key, data): statistics.fmean(some) for key, row in values.items() for data, some in row.items()}
-    best = {data: max(mean for (_, on), mean in means.items() if on == data) for data in {on for _, on in means}}
+        row = cells.setdefault((line["recipe"], json.dumps(line["settings"], sort_keys=True)), {})
+        label = labels.get(Column(line["data"], line.get("at", ""), line["metric"]))
+        if label is not None:
+            row.setdefault(label, []).append(line)
+    best = {label: _best(column, label, cells) for column, label in labels.items()}
     order = {method.name: place for place, method in enumerate(table.methods)}
     measured = []
-    for key in sorted(values, key=lambda key: (order.get(key[0], len(order)), key[0], key[1] != "{}", key[1])):
+    for key in sorted(cells, key=lambda key: (order.get(key[0], len(order)), key[0], key[1] != "{}", key[1])):
         entries = {}
-        for data, some in values[key].items():
-            std = statistics.stdev(some) if len(some) > 1 else None
-            alike = _percent(means[key, data]) == _percent(best[data])  # as printed
-            entries[data] = Entry(means[key, data], std, len(some), alike)
+        for label, some in cells[key].items():
+            values = [line["value"] for line in some]
+            metric, first = some[0]["metric"], best[label]
+            alike = _number(_mean(some), metric) == _number(_mean(first), metric)  # as printed
+            tied = not alike and ties.tied(some, first, drawn=table.drawn == "random")
+            std = statistics.stdev(values) if len(values) > 1 else None
+            entries[label] = Entry(statistics.fmean(values), std, len(values), alike, tied)
         measured.append(Row(key[0], json.loads(key[1]), None, entries))
-    papers = [(paper, {data: Entry(*pair, None) for data, pair in paper.values.items()}) for paper in table.published]
+    papers = [(paper, {label: Entry(*pair, None) for label, pair in paper.values.items()}) for paper in table.published]
     published = [Row(paper.method, {}, paper.source, entries) for paper, entries in papers]
     # A method that was only measured with other settings has no empty row beside them.
     filled = {row.method for row in measured if row.entries}
     return [row for row in measured if row.entries or row.method not in filled] + published
 
 
+def _best(column: Column, label: str, cells: Mapping[Key, Mapping[str, list[results.Line]]]) -> list[results.Line]:
+    sign = 1 if METRICS[column.metric] == "higher" else -1
+    there = [row[label] for row in cells.values() if label in row]
+    return max(there, key=lambda some: sign * _mean(some)) if there else []
+
+
+def _mean(some: Sequence[results.Line]) -> float:
+    return statistics.fmean(line["value"] for line in some)
+
+
 def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
     """How the numbers were made, and on what."""
-    about = f"{table.metric.capitalize()} on {table.split}, in percent: mean ± standard deviation over n seeds"
-    said = [f"{about} (n - 1 in its denominator); bold: the best mean measured here.", table.how]
+    unit = ", in percent" if set(table.metrics) <= set(FRACTIONS) else ""
+    what = " and ".join(metric if metric == "accuracy" else metric.upper() for metric in table.metrics)
+    about = f"{what[0].upper()}{what[1:]} on {table.split}{unit}: mean ± standard deviation over n seeds"
+    said = [f"{about} (n - 1 in its denominator); bold: the best mean measured here; {TIED}: {ties.SAID}.", table.how]
     said += [f"{paper.method}, published and not measured here: {paper.source}." for paper in table.published]
     if not lines:
         return [*said, f"Nothing is measured yet: python benchmarks/run.py {table.name}"]
@@ -83,16 +128,21 @@ def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
     return said
 
 
-def markdown(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
-    head = [["method", *table.data], ["---", *["---:"] * len(table.data)]]
-    body = [[_label(row), *(_text(row.entries.get(data), "±", "**{}**", "n") for data in table.data)] for row in made]
+def markdown(table: Definition, shown: Mapping[str, Column], made: Sequence[Row], foot: Sequence[str]) -> str:
+    head = [["method", *shown], ["---", *["---:"] * len(shown)]]
+    body = [
+        [_label(row), *(_text(row.entries.get(label), column, "±", "**{}**", "n") for label, column in shown.items())]
+        for row in made
+    ]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in head + body]
     return "\n".join([f"### {table.title}", "", *lines, "", "\n\n".join(foot)])
 
 
-def latex(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
+def latex(table: Definition, shown: Mapping[str, Column], made: Sequence[Row], foot: Sequence[str]) -> str:
     def line(row: Row) -> str:
-        cells = (_text(row.entries.get(data), r"$\pm$", r"\textbf{{{}}}", "$n$") for data in table.data)
+        cells = (
+            _text(row.entries.get(label), column, r"$\pm$", r"\textbf{{{}}}", "$n$") for label, column in shown.items()
+        )
         return " & ".join([_tex(_label(row)), *cells]) + r" \\"
 
     lines = [
@@ -100,9 +150,9 @@ def latex(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_tex(table.title)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(table.data)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
         r"\toprule",
-        " & ".join(["method", *map(_tex, table.data)]) + r" \\",
+        " & ".join(["method", *map(_tex, shown)]) + r" \\",
         r"\midrule",
         *(line(row) for row in made if not row.source),
     ]
@@ -113,29 +163,34 @@ def latex(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
     return "\n".join([*lines, r"\end{table}"])
 
 
-def comma_separated(table: Definition, made: Sequence[Row], foot: Sequence[str]) -> str:
-    """One column a number, in percent. The footer has no place here."""
+def comma_separated(table: Definition, shown: Mapping[str, Column], made: Sequence[Row], foot: Sequence[str]) -> str:
+    """One column a number. The footer has no place here."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    head = [f"{data} {part}" for data in table.data for part in ("mean", "std", "n")]
+    head = [f"{label} {part}" for label in shown for part in ("mean", "std", "n")]
     writer.writerow(["method", "settings", "source", *head])
     for row in made:
         cells: list[Any] = [row.method, _settings(row), row.source or "measured here"]
-        for data in table.data:
-            entry = row.entries.get(data)
-            cells += ["-"] * 3 if entry is None else [_percent(entry.mean), _percent(entry.std), entry.n or "-"]
+        for label, column in shown.items():
+            entry, metric = row.entries.get(label), column.metric
+            cells += (
+                ["-"] * 3
+                if entry is None
+                else [_number(entry.mean, metric), _number(entry.std, metric), entry.n or "-"]
+            )
         writer.writerow(cells)
     return out.getvalue().rstrip("\n")
 
 
+TIED = "†"
 FORMATS = {"md": markdown, "latex": latex, "csv": comma_separated}
 
 
-def _text(entry: Entry | None, between: str, bold: str, n: str) -> str:
+def _text(entry: Entry | None, column: Column, between: str, bold: str, n: str) -> str:
     if entry is None:
         return "-"
-    number = f"{_percent(entry.mean)} {between} {_percent(entry.std)}"
-    number = bold.format(number) if entry.best else number
+    number = f"{_number(entry.mean, column.metric)} {between} {_number(entry.std, column.metric)}"
+    number = bold.format(number) if entry.best else number + TIED * entry.tied
     return number if entry.n is None else f"{number} ({n}={entry.n})"
 
 
@@ -149,8 +204,11 @@ def _settings(row: Row) -> str:
     return ", ".join(f"{key}={json.dumps(value).strip(chr(34))}" for key, value in row.settings.items())
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
+def _number(value: float | None, metric: str) -> str:
+    """Fractions of 1 in percent."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f}" if metric in FRACTIONS else f"{value:.4f}"
 
 
 def _short(revision: str | None) -> str | None:
@@ -164,6 +222,7 @@ def _all(values: Iterable[Any]) -> str:
 
 def _tex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    special |= {TIED: r"$\dagger$"}
     special |= {char: "\\" + char for char in "&%$#_{}"}
     return "".join(special.get(char, char) for char in text)
 
@@ -186,9 +245,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = definition.read(args.table)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         lines = results.read(path, table.name)
-        other = {f"{line['metric']} on {line['split']}" for line in lines} - {f"{table.metric} on {table.split}"}
+        other = {f"{line['metric']} on {line['split']}" for line in lines}
+        other -= {f"{metric} on {table.split}" for metric in table.metrics}
         if other:
-            raise StructmaeError(f"{path} has {min(other)}; the table is of {table.metric} on {table.split}")
+            raise StructmaeError(
+                f"{path} has {min(other)}; the table is of {', '.join(table.metrics)} on {table.split}"
+            )
     except StructmaeError as error:
         print(f"benchmarks/tables.py: {error}", file=sys.stderr)
         return error.exit_code
@@ -196,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(shown) < len(lines):
         print(f"left out: {len(lines) - len(shown)} results on data sets that the table lacks", file=sys.stderr)
     foot = footer(table, shown)
-    _print(FORMATS[args.format](table, rows(table, shown), foot))
+    _print(FORMATS[args.format](table, columns(table, shown), rows(table, shown), foot))
     if args.format == "csv":
         print("\n".join(foot), file=sys.stderr)
     return 0

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
 from torch import Tensor
 
 from structmae.data import Graphs
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.arms import arms
-from structmae.evaluate.probe import accuracy, fit_probe
+from structmae.evaluate.probe import fit_probe
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
 from structmae.tokens.graph import GraphSource
@@ -43,14 +45,16 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[s
     rows: list[dict[str, Any]] = []
     for arm, x in features.items():
         probe = fit_probe(x, graphs.y, train, validation, len(graphs.classes), recipe.probe)
+        right = probe.predict(x[test]) == graphs.y[test]
         rows.append(
             {
                 "features": arm,
-                "value": accuracy(probe.predict(x[test]), graphs.y[test]),
+                "value": float(right.double().mean()),
                 "validation": probe.validation,
                 "std": None,
                 "n": len(test),
                 "probe": {"lr": probe.lr, "weight_decay": probe.weight_decay, "epoch": probe.epoch},
+                "right": packed(right),
             }
         )
     return {
@@ -62,3 +66,8 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[s
         **{row["features"]: row["value"] for row in rows},
         "rows": rows,
     }
+
+
+def packed(right: Bool[Tensor, "rows"]) -> str:
+    """Which test rows are right, a bit each in hexadecimal: what a paired test of two methods reads."""
+    return np.packbits(right.cpu().numpy()).tobytes().hex()

@@ -8,7 +8,8 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 MODULES = (
-    "cells", "definition", "results", "run", "systems", "systems_checks", "systems_rows", "systems_table", "tables",
+    "baselines", "cells", "definition", "measure", "results", "run", "systems", "systems_checks", "systems_rows",
+    "systems_table", "tables", "ties",
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def table(tmp_path):
     def write(name="mine", **changes):
         parts = {"task": "node_classification", "seeds": 2, "data": ["karate"], **changes}
         methods = parts.pop("methods", {"graphmae": 'recipe = "graphmae"', "raw": RAW})
-        lines = ['title = "Mine"', 'metric = "accuracy"', 'split = "test"', 'how = "A trial."']
+        lines = ['title = "Mine"', 'metrics = ["accuracy"]', 'split = "test"', 'how = "A trial."']
         lines += [f"{key} = {value!r}" for key, value in parts.items()]
         lines += ["[methods]", *(f"{key} = {{ {value} }}" for key, value in methods.items())]
         lines += ["[[published]]", 'method = "Some_Paper"', 'source = "Nobody & Co, table 1"']

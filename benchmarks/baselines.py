@@ -1,0 +1,219 @@
+"""What masked autoencoders are compared with on single graphs: PyTorch Geometric's models, and methods without weights.
+
+Each takes a Task and a seed and gives either vectors, which the table's own probe then reads as it reads those of an
+encoder, or what it says of each node. Choices are made on the validation nodes; no method here sees a test label.
+Settings of trained ones are their papers'.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import GAT, GCN, DeepGraphInfomax, GCNConv
+from torch_geometric.nn.models import LabelPropagation
+from torch_geometric.utils import remove_self_loops
+
+from structmae.data import Graphs
+from structmae.evaluate import node_classification
+from structmae.evaluate.arms import propagate
+from structmae.evaluate.probe import accuracy, fit_probe
+from structmae.recipe import ProbeOptions, Recipe
+from structmae.tokens.graph import GraphSource
+
+ARM = "pretrained"  # of what is scored
+
+
+@dataclass(frozen=True)
+class Task:
+    """A graph with labels, and as tokens."""
+
+    graphs: Graphs
+    source: GraphSource
+    probe: ProbeOptions
+
+    @property
+    def x(self) -> Tensor:
+        """(N, F) features, as the recipes of the table normalise them."""
+        return self.source.all["node"].values
+
+    @property
+    def edge_index(self) -> Tensor:
+        """(2, E) without self-loops."""
+        found: Tensor = remove_self_loops(self.source.all["node"].relations["edges"].edge_index)[0]
+        return found
+
+    @property
+    def y(self) -> Tensor:
+        assert self.graphs.y is not None
+        return self.graphs.y
+
+    def part(self, name: str) -> Tensor:
+        assert self.graphs.split is not None
+        return self.graphs.split[name]
+
+
+@dataclass(frozen=True)
+class Made:
+    """`vectors` (N, width) for the probe, or `predicted` classes (N,); `chosen` is what validation chose."""
+
+    vectors: Tensor | None = None
+    predicted: Tensor | None = None
+    validation: float | None = None
+    chosen: dict[str, Any] | None = None
+    epochs: int = 0
+
+
+def raw(task: Task, seed: int) -> Made:
+    """Features as they are."""
+    return Made(task.x)
+
+
+HOPS = range(11)  # how often features are propagated
+
+
+def propagated(task: Task, seed: int) -> Made:
+    """S^k X (Wu et al., SGC, ICML 2019), k of HOPS by the probe's accuracy on validation nodes."""
+    best: tuple[float, int, Tensor] | None = None
+    for hops in HOPS:
+        x = propagate(task.source.all["node"], hops)
+        chosen = task.part("train"), task.part("validation")
+        found = fit_probe(x, task.y, *chosen, len(task.graphs.classes), task.probe).validation
+        assert found is not None
+        if best is None or found > best[0]:
+            best = found, hops, x
+    assert best is not None
+    return Made(best[2], chosen={"hops": best[1]})
+
+
+ALPHAS, LAYERS = (0.5, 0.7, 0.9, 0.95, 0.99), (3, 10, 50)
+
+
+def label_propagation(task: Task, seed: int) -> Made:
+    """Zhu and Ghahramani, 2002: labels of the training nodes spread over edges; share and steps by validation."""
+    best = Made(validation=-1.0)
+    for layers in LAYERS:
+        for alpha in ALPHAS:
+            said = LabelPropagation(layers, alpha)(task.y.clamp_min(0), task.edge_index, mask=task.part("train"))
+            found = _right(said, task, "validation")
+            if best.validation is None or found > best.validation:
+                best = Made(predicted=said.argmax(1), validation=found, chosen={"layers": layers, "alpha": alpha})
+    return best
+
+
+def gcn(task: Task, seed: int) -> Made:
+    """Kipf and Welling, ICLR 2017: 2 layers, 16 wide."""
+    model = _seeded(seed, lambda: GCN(task.x.shape[1], 16, 2, len(task.graphs.classes), dropout=0.5))
+    return _supervised(model, task, lr=0.01, dropout=0.5, seed=seed)
+
+
+def gat(task: Task, seed: int) -> Made:
+    """Velickovic et al., ICLR 2018: 2 layers, 8 heads of 8."""
+    width, classes = task.x.shape[1], len(task.graphs.classes)
+    model = _seeded(seed, lambda: GAT(width, 64, 2, classes, heads=8, dropout=0.6, act="elu"))
+    return _supervised(model, task, lr=0.005, dropout=0.6, seed=seed)
+
+
+EPOCHS = 200
+
+
+def _supervised(model: nn.Module, task: Task, *, lr: float, dropout: float, seed: int) -> Made:
+    """Full-batch training on the training nodes; the epoch is the one that is best on validation nodes."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=5e-4)
+    train, best, said = task.part("train"), Made(validation=-1.0), torch.empty(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for epoch in range(1, EPOCHS + 1):
+            model.train()
+            optimizer.zero_grad()
+            out = model(F.dropout(task.x, dropout), task.edge_index)
+            F.cross_entropy(out[train], task.y[train]).backward()
+            optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                said = model(task.x, task.edge_index)
+            found = _right(said, task, "validation")
+            if best.validation is None or found >= best.validation:
+                best = Made(predicted=said.argmax(1), validation=found, chosen={"epoch": epoch}, epochs=EPOCHS)
+    return best
+
+
+MOST, PATIENCE = 1000, 20  # epochs
+
+
+def dgi(task: Task, seed: int) -> Made:
+    """Velickovic et al., Deep graph infomax, ICLR 2019: one GCN layer of 512, the epoch of the lowest loss."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act = GCNConv(task.x.shape[1], 512, cached=True), nn.PReLU(512)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            out: Tensor = self.act(self.conv(x, edge_index))
+            return out
+
+    def summary(z: Tensor, *rest: Any, **more: Any) -> Tensor:
+        return z.mean(0).sigmoid()
+
+    def corruption(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+        return x[torch.randperm(len(x))], edge_index
+
+    model = _seeded(seed, lambda: DeepGraphInfomax(512, encoder=Encoder(), summary=summary, corruption=corruption))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    lowest, since, epochs, kept = float("inf"), 0, 0, model.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        while epochs < MOST and since < PATIENCE:
+            optimizer.zero_grad()
+            loss = model.loss(*model(task.x, task.edge_index))
+            loss.backward()
+            optimizer.step()
+            epochs, since = epochs + 1, since + 1
+            if loss.item() < lowest:
+                lowest, since, kept = loss.item(), 0, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    model.eval()
+    with torch.no_grad():
+        return Made(model.encoder(task.x, task.edge_index), chosen={"loss": lowest}, epochs=epochs)
+
+
+def _seeded(seed: int, make: Callable[[], Any]) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def _right(said: Tensor, task: Task, part: str) -> float:
+    rows = task.part(part)
+    return accuracy(said[rows].argmax(1), task.y[rows])
+
+
+BASELINES: dict[str, Callable[[Task, int], Made]] = {
+    "raw": raw,
+    "propagated": propagated,
+    "label_propagation": label_propagation,
+    "gcn": gcn,
+    "gat": gat,
+    "dgi": dgi,
+}
+SEEDLESS = ("raw", "propagated", "label_propagation")  # that come out the same at each seed of one split
+
+
+def score(made: Made, graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
+    """As an evaluation of node classification has it, with one arm."""
+    if made.vectors is not None:
+        scored = node_classification.score({ARM: made.vectors}, graphs, recipe)
+        scored["rows"][0]["chosen"] = made.chosen
+        return scored
+    assert made.predicted is not None
+    assert graphs.split is not None
+    assert graphs.y is not None
+    test = graphs.split["test"]
+    right = made.predicted[test] == graphs.y[test]
+    row = {"features": ARM, "value": float(right.double().mean()), "validation": made.validation}
+    row |= {"n": len(test), "chosen": made.chosen, "right": node_classification.packed(right)}
+    return {"metric": "accuracy", "split": "test", "rows": [row]}

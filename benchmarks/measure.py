@@ -1,0 +1,170 @@
+"""One cell of a table: pre-train and score, or score a baseline, and give the lines."""
+
+import argparse
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import results
+from cells import BASE, HARNESS, Cell, check, fresh_peak, loader
+from definition import Definition
+
+import structmae
+from structmae.errors import StructmaeError
+
+EACH, HELD = 20, 30  # nodes of each class to train on and to validate on, in a random split
+
+
+class Score(NamedTuple):
+    """What an evaluation says of one arm. `at` tells several values of a metric apart; `facts` go into the line."""
+
+    features: str
+    metric: str
+    value: float
+    at: str = ""
+    facts: Mapping[str, Any] = {}
+
+
+_loaders: dict[str, Callable[[Cell], structmae.Graphs]] = {}
+
+
+def attempt(
+    cell: Cell, table: Definition, args: argparse.Namespace, asked: dict[str, str], revision: str | None
+) -> list[results.Line] | StructmaeError:
+    """The cell's lines, or why there are none. A data set is read once for the cells of a process."""
+    structmae.tune_cpu()
+    load = _loaders.setdefault(repr((table.name, table.folder, asked)), loader(table, asked))
+    try:
+        return measure(table, cell, args, asked, load(cell), revision)
+    except StructmaeError as error:
+        return error
+
+
+def quiet() -> None:
+    """A dependency's deprecations are not the person's."""
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category)
+
+
+def measure(
+    table: Definition,
+    cell: Cell,
+    args: argparse.Namespace,
+    asked: Mapping[str, str],
+    data: structmae.Graphs,
+    revision: str | None,
+) -> list[results.Line]:
+    """The cell's lines. Raises StructmaeError where it can't be made."""
+    check(table, data)
+    if table.drawn == "random":
+        data = drawn(data, cell.seed)
+    fresh_peak()
+    make = _baseline if cell.baseline else _pretrained
+    scored, about, cost = make(table, cell, args, asked, data)
+    found: dict[str, list[Score]] = {}
+    for score in scores(table.task, scored):
+        if score.metric in table.metrics:
+            found.setdefault(score.features, []).append(score)
+    if scored["split"] != table.split or {score.metric for some in found.values() for score in some} != set(
+        table.metrics
+    ):
+        raise StructmaeError(
+            f"{table.task} gives {scored['metric']} on {scored['split']}; {table.name} says "
+            f"{', '.join(table.metrics)} on {table.split}"
+        )
+    free = {"epochs": 0, "seconds": 0.0, "peak_memory": None}  # what no training went into
+    lines = []
+    for method in cell.missing:
+        if method.features not in found:
+            raise StructmaeError(f"method {method.name}: the evaluation has no features={method.features}")
+        trained = cell.baseline or method.features in ("pretrained", "own_decoder")
+        for score in found[method.features]:
+            line = {"table": table.name, "data": cell.data, "recipe": method.name, "seed": cell.seed}
+            line |= {"metric": score.metric, "at": score.at, "split": table.split, "value": score.value, **score.facts}
+            line |= {"revision": revision, "settings": cell.settings, **about, **(cost if trained else free)}
+            lines.append(line)
+    return lines
+
+
+def _pretrained(
+    table: Definition, cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: structmae.Graphs
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    if cell.folder.exists() and not (cell.folder / "config.json").exists():
+        shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
+    run = structmae.pretrain(
+        data, cell.recipe, settings={**HARNESS, **cell.own, **asked}, seed=cell.seed, out=cell.folder, resume=True,
+        device=args.device, threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
+    )  # fmt: skip
+    about = {key: run.result[key] for key in ("versions", "device", "threads", "size")}
+    return run.evaluate(task=table.task), about, {key: run.result[key] for key in ("epochs", "seconds", "peak_memory")}
+
+
+def _baseline(
+    table: Definition, cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: structmae.Graphs
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    import time
+
+    import baselines
+    import torch
+
+    from structmae import registry
+    from structmae.recipe import resolve
+    from structmae.run import versions
+    from structmae.threads import thread_limit
+
+    assert cell.baseline is not None
+    recipe = resolve(BASE, HARNESS, data=data.card, level=data.level)
+    modality = registry.get("modality", recipe.modality)
+    source = modality.source(data, modality.fit(data, recipe), torch.device("cpu"))
+    with thread_limit(args.threads):
+        begin = time.perf_counter()
+        made = baselines.BASELINES[cell.baseline](baselines.Task(data, source, recipe.probe), cell.seed)
+        seconds = time.perf_counter() - begin
+        scored = baselines.score(made, data, recipe)
+    about = {"versions": versions(), "device": "cpu", "threads": torch.get_num_threads(), "size": None}
+    return scored, about, {"epochs": made.epochs, "seconds": round(seconds, 4), "peak_memory": None}
+
+
+def drawn(graphs: structmae.Graphs, seed: int) -> structmae.Graphs:
+    """The graph with a random split (Shchur et al., Pitfalls of graph neural network evaluation, 2018): of each class
+    `EACH` nodes to train and `HELD` to validate, all others to test."""
+    import torch
+
+    assert graphs.y is not None
+    order = torch.randperm(len(graphs.y), generator=torch.Generator().manual_seed(seed))
+    parts: dict[str, list[torch.Tensor]] = {"train": [], "validation": [], "test": []}
+    for label in range(len(graphs.classes)):
+        mine = order[graphs.y[order] == label]
+        if len(mine) <= EACH + HELD:
+            raise StructmaeError(
+                f"{graphs.name}: class {graphs.classes[label]} has {len(mine)} nodes; a random split takes "
+                f"{EACH + HELD} and leaves some to test: give a larger data set"
+            )
+        for name, part in zip(parts, torch.tensor_split(mine, [EACH, EACH + HELD]), strict=True):
+            parts[name].append(part)
+    split = {name: torch.cat(some).sort().values for name, some in parts.items()}
+    return replace(graphs, split=split, split_source=f"random, seed {seed}")
+
+
+def scores(task: str, scored: Mapping[str, Any]) -> Iterator[Score]:
+    """What a task's evaluation says, arm by arm."""
+    yield from _READERS.get(task, _plain)(scored)
+
+
+def _plain(scored: Mapping[str, Any]) -> Iterator[Score]:
+    for row in scored["rows"]:
+        facts = {key: row.get(key) for key in ("validation", "n", "probe", "folds", "chosen", "right") if key in row}
+        yield Score(row["features"], scored["metric"], row["value"], facts=facts)
+
+
+def _links(scored: Mapping[str, Any]) -> Iterator[Score]:
+    for row in scored["rows"]:
+        facts = {key: row.get(key) for key in ("validation", "n", "head") if key in row}
+        for metric, name in (("auc", "value"), ("ap", "ap")):
+            yield Score(row["features"], metric, row[name], facts=facts)
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[Score]]] = {"link_prediction": _links}

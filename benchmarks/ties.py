@@ -1,0 +1,57 @@
+"""Whether a method can be told from the best one: a paired test, over what both were scored on."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import results
+
+LEVEL = 0.05  # of p
+LEAST = 3  # seeds in common, where those are the pairs
+SAID = (
+    f"a paired t-test does not tell it from the best (p >= {LEVEL}): over the same test items, each one's share of "
+    f"seeds that are right, or where test items differ or have no such share over the same seeds, {LEAST} at least"
+)
+
+
+def tied(some: Sequence[results.Line], best: Sequence[results.Line], *, drawn: bool) -> bool:
+    """Whether no test tells these lines, those of a method's seeds, from the best ones. `drawn`: each seed has test
+    items of its own."""
+    pairs = None if drawn else _items(some, best)
+    if pairs is None:
+        others = {line["seed"]: line["value"] for line in best}
+        pairs = [(line["value"], others[line["seed"]]) for line in some if line["seed"] in others]
+        if len(pairs) < LEAST:
+            return False
+    return _p(pairs) >= LEVEL
+
+
+def _items(some: Sequence[results.Line], best: Sequence[results.Line]) -> list[tuple[float, float]] | None:
+    """Of each test item, the share of seeds at which each method is right; None where that was not kept."""
+    shares = [_shares(lines) for lines in (some, best)]
+    if shares[0] is None or shares[1] is None or len(shares[0]) != len(shares[1]):
+        return None
+    return list(zip(*shares, strict=True))
+
+
+def _shares(lines: Sequence[results.Line]) -> list[float] | None:
+    if not lines or not all(line.get("right") for line in lines):
+        return None
+    bits = [unpacked(line["right"], line["n"]) for line in lines]
+    return [fmean(item) for item in zip(*bits, strict=True)] if len({len(each) for each in bits}) == 1 else None
+
+
+def unpacked(right: str, n: int) -> list[int]:
+    """The bits that `structmae.evaluate.node_classification.packed` packed."""
+    return [int(bit) for byte in bytes.fromhex(right) for bit in f"{byte:08b}"][:n]
+
+
+def _p(pairs: Sequence[tuple[float, float]]) -> float:
+    """Two-sided; 1 where no pair differs."""
+    from scipy.stats import ttest_rel
+
+    one, other = zip(*pairs, strict=True)
+    if one == other:
+        return 1.0
+    found: Any = ttest_rel(one, other)
+    return 0.0 if found.pvalue != found.pvalue else float(found.pvalue)  # all differ by the same

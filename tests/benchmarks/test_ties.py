@@ -1,0 +1,56 @@
+"""Paired tests: what can't be told from the best."""
+
+import random
+
+import numpy as np
+import pytest
+
+from structmae.evaluate.node_classification import packed
+
+
+@pytest.fixture
+def tied(script):
+    return script("ties").tied
+
+
+def lines(right, seeds=(0, 1, 2)):
+    import torch
+
+    return [
+        {
+            "seed": seed,
+            "value": float(np.mean(some)),
+            "n": len(some),
+            "right": packed(torch.tensor(some, dtype=torch.bool)),
+        }
+        for seed, some in zip(seeds, right, strict=True)
+    ]
+
+
+def test_bits_come_back(script):
+    import torch
+
+    for size in (1, 7, 8, 9, 1000):
+        right = torch.rand(size) < 0.5
+        assert script("ties").unpacked(packed(right), size) == right.int().tolist()
+
+
+def test_over_the_same_items(tied):
+    chance = random.Random(0)
+    easy = [chance.random() < 0.8 for _ in range(1000)]
+    alike = [[bit if chance.random() < 0.95 else not bit for bit in easy] for _ in range(6)]
+    assert tied(lines(alike[:3]), lines(alike[3:]), drawn=False)
+    worse = [[bit and chance.random() < 0.9 for bit in easy] for _ in range(3)]
+    assert not tied(lines(worse), lines(alike[:3]), drawn=False)
+    assert tied(lines(alike[:3]), lines(alike[:3]), drawn=False)
+
+
+def test_over_seeds_where_items_differ_or_are_not_known(tied):
+    one = [{"seed": seed, "value": 0.80 + 0.001 * seed} for seed in range(5)]
+    far = [{"seed": seed, "value": 0.70 + 0.002 * seed} for seed in range(5)]
+    near = [{"seed": seed, "value": 0.80 + 0.001 * (4 - seed)} for seed in range(5)]
+    assert not tied(far, one, drawn=False)
+    assert tied(near, one, drawn=False)
+    assert not tied(near[:2], one, drawn=False)  # too few to tell anything
+    right = [[True] * 90 + [False] * 10] * 3
+    assert tied(lines(right), lines(right), drawn=True)
