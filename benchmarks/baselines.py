@@ -1,4 +1,4 @@
-"""What masked autoencoders are compared with on single graphs: PyTorch Geometric's models, and methods without weights.
+"""What masked autoencoders are compared with on graphs: PyTorch Geometric's models, and methods without weights.
 
 Each takes a Task and a seed and gives either vectors, which the table's own probe then reads as it reads those of an
 encoder, or what it says of each node. Choices are made on the validation nodes; no method here sees a test label.
@@ -13,12 +13,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GAT, GCN, DeepGraphInfomax, GCNConv
+from torch_geometric.nn import GAT, GCN, DeepGraphInfomax, GCNConv, WLConv
 from torch_geometric.nn.models import LabelPropagation
 from torch_geometric.utils import remove_self_loops
 
 from structmae.data import Graphs
-from structmae.evaluate import node_classification
+from structmae.evaluate import graph_classification, node_classification
 from structmae.evaluate.arms import propagate
 from structmae.evaluate.probe import accuracy, fit_probe
 from structmae.recipe import ProbeOptions, Recipe
@@ -181,6 +181,36 @@ def dgi(task: Task, seed: int) -> Made:
         return Made(model.encoder(task.x, task.edge_index), chosen={"loss": lowest}, epochs=epochs)
 
 
+ROUNDS = 3
+
+
+def wl(task: Task, seed: int) -> Made:
+    """Shervashidze et al., Weisfeiler-Lehman graph kernels, JMLR 2011: how often each colour comes in each graph,
+    before and after each of 3 rounds, where a node's new colour is its own and those around it."""
+    node = task.source.all["node"]
+    colours = torch.unique(task.x, dim=0, return_inverse=True)[1]
+    counts = []
+    for done in range(ROUNDS + 1):
+        conv = WLConv()
+        counts.append(_histogram(colours, node.batch, task.source.num_items))
+        if done < ROUNDS:
+            colours = conv(colours, task.edge_index)
+    return Made(torch.cat(counts, 1), chosen={"rounds": ROUNDS})
+
+
+def _histogram(colours: Tensor, batch: Tensor, items: int) -> Tensor:
+    """(items, colours that two items have, and one for each item's others): those make no two graphs more alike, but
+    count in their lengths."""
+    size = int(colours.max()) + 1
+    counts = torch.sparse_coo_tensor(torch.stack([batch, colours]), torch.ones(len(batch)), (items, size)).coalesce()
+    shared = torch.bincount(counts.indices()[1], minlength=size) > 1
+    place, kept = shared.cumsum(0) - 1, shared[counts.indices()[1]]
+    out = torch.zeros(items, int(shared.sum()))
+    out[counts.indices()[0][kept], place[counts.indices()[1][kept]]] = counts.values()[kept]
+    squares = torch.zeros(items).index_add_(0, counts.indices()[0][~kept], counts.values()[~kept] ** 2)
+    return torch.cat([out, squares.sqrt().diag()], 1)
+
+
 def _seeded(seed: int, make: Callable[[], Any]) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -199,12 +229,19 @@ BASELINES: dict[str, Callable[[Task, int], Made]] = {
     "gcn": gcn,
     "gat": gat,
     "dgi": dgi,
+    "wl": wl,
 }
+OF_GRAPHS = ("wl",)  # the others are of nodes
 SEEDLESS = ("raw", "propagated", "label_propagation")  # that come out the same at each seed of one split
 
 
 def score(made: Made, graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
-    """As an evaluation of node classification has it, with one arm."""
+    """As an evaluation of node or graph classification has it, with one arm."""
+    if graphs.level == "graph":
+        assert made.vectors is not None
+        scored = graph_classification.score({ARM: made.vectors}, graphs, recipe, linear=True)
+        scored["rows"][0]["chosen"] = made.chosen
+        return scored
     if made.vectors is not None:
         scored = node_classification.score({ARM: made.vectors}, graphs, recipe)
         scored["rows"][0]["chosen"] = made.chosen

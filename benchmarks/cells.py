@@ -12,17 +12,17 @@ from typing import Any
 import results
 from definition import Definition, Method
 
-import structmae
 from structmae import registry
 from structmae.data import catalog
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import data_options, resolve
 from structmae.registry import near
 
-HARNESS = {"probe.search": "true"}  # the protocol of every table; `structmae pretrain` has the published probe instead
 BASE = "graphmae"  # whose features baselines read
 MORE = {  # arms that evaluators have besides
     "link_prediction": ("own_decoder", "common_neighbours", "adamic_adar", "preferential_attachment"),
+    "forecasting": ("last_value", "seasonal_naive", "nlinear"),
+    "imputation": ("linear", "last_value", "mean"),
 }
 PROBE = 2e11  # about what scoring costs, in multiplications of a forward pass: some ten seconds on a core
 
@@ -54,13 +54,16 @@ def plan(
 ) -> Iterator[Cell]:
     """Every cell that `only` leaves, with all its methods; `seeds` of each, or as many as the table says. Raises
     UsageError for what can't be asked for."""
-    from baselines import BASELINES, SEEDLESS  # not at the top: --help waits for no torch
+    from baselines import BASELINES, OF_GRAPHS, SEEDLESS  # not at the top: --help waits for no torch
 
     from structmae.evaluate.arms import ARMS
 
     for method in table.methods:
         if method.baseline is not None and method.baseline not in BASELINES:
             raise StructmaeError(f"method {method.name}: {near(method.baseline, list(BASELINES))}")
+        fits = "graph_classification" if method.baseline in OF_GRAPHS else "node_classification"
+        if method.baseline and table.task != fits:
+            raise StructmaeError(f"method {method.name}: baseline {method.baseline} is for {fits}, not {table.task}")
         if method.features not in ARMS and method.features not in MORE.get(table.task, ()):
             raise StructmaeError(f"method {method.name}: features={method.features!r} is not one of {', '.join(ARMS)}")
     if "train.seed" in asked:
@@ -106,15 +109,24 @@ def _settle(
     card = catalog.resolve(data) if known else None
     on = {"data": card.name if card else None, "level": card.level if card else _level(table)}
     size = {"size": asked["size"]} if "size" in asked else {}
-    published = resolve(recipe, {**HARNESS, **own}, **on).settings()
-    default = resolve(recipe, {**HARNESS, **own, **size}, **on).settings()
-    options = resolve(recipe, {**HARNESS, **asked}, **on).settings()
+    rules = protocol(recipe)
+    published = resolve(recipe, {**rules, **own}, **on).settings()
+    default = resolve(recipe, {**rules, **own, **size}, **on).settings()
+    options = resolve(recipe, {**rules, **asked}, **on).settings()
     base = {**default, "size": published["size"]}
     settings = {key: options[key] for key in sorted(asked) if options[key] != base[key]}
     shape = card.statistics if card else {}
     width = options["encoder.hidden"]
     work = shape.get("features", 100) + options["encoder.layers"] * width
     return options, settings, PROBE + options["train.epochs"] * shape.get("nodes", 10_000) * width * work
+
+
+HARNESS = {"probe.search": "true"}  # of graphs; `structmae pretrain` has the published probe instead
+
+
+def protocol(recipe: str) -> dict[str, str]:
+    """What every table asks of a recipe beside its own settings."""
+    return HARNESS if resolve(recipe).modality == "graph" else {}
 
 
 def left(table: Definition, cell: Cell, done: set[Any]) -> Cell:
@@ -124,11 +136,11 @@ def left(table: Definition, cell: Cell, done: set[Any]) -> Cell:
     return replace(cell, missing=missing)
 
 
-def loader(table: Definition, asked: Mapping[str, str]) -> Callable[[Cell], structmae.Graphs]:
+def loader(table: Definition, asked: Mapping[str, str]) -> Callable[[Cell], Any]:
     """Reads a data set once for all its seeds, a failure included."""
-    last: dict[tuple[str, str], structmae.Graphs | StructmaeError] = {}
+    last: dict[tuple[str, str], Any] = {}
 
-    def load(cell: Cell) -> structmae.Graphs:
+    def load(cell: Cell) -> Any:
         recipe = cell.recipe or BASE
         options = data_options(recipe, {**cell.own, **asked})
         wanted = cell.data, repr(options)
@@ -149,22 +161,18 @@ def loader(table: Definition, asked: Mapping[str, str]) -> Callable[[Cell], stru
 
 
 def _level(table: Definition) -> str:
-    return "graph" if table.task == "graph_classification" else "node"
+    return {"graph_classification": "graph", "forecasting": "panel", "imputation": "panel"}.get(table.task, "node")
 
 
-def check(table: Definition, graphs: structmae.Graphs) -> None:
+def check(table: Definition, data: Any) -> None:
     """What would only come out after the pre-training."""
-    level, labels = _level(table), table.task != "link_prediction"
-    if graphs.level != level or (labels and graphs.y is None):
-        needs = f"{level} labels" if labels else "a single graph"
-        raise StructmaeError(f"{table.task} needs {needs}, and {graphs.name} has none")
-    if (
-        level == "node"
-        and labels
-        and table.drawn == "given"
-        and (graphs.split is None or not len(graphs.split["validation"]))
-    ):
-        raise StructmaeError(f"{graphs.name} has no validation nodes, on which the protocol chooses the probe")
+    level, labels = _level(table), table.task.endswith("classification")
+    if data.level != level or (labels and data.y is None):
+        needs = f"{level} labels" if labels else "a single graph" if level == "node" else "a table of series"
+        raise StructmaeError(f"{table.task} needs {needs}, and {data.name} has none")
+    reads = level == "node" and labels and table.drawn == "given"
+    if reads and (data.split is None or not len(data.split["validation"])):
+        raise StructmaeError(f"{data.name} has no validation nodes, on which the protocol chooses the probe")
 
 
 def fresh_peak() -> None:

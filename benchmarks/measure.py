@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import results
-from cells import BASE, HARNESS, Cell, check, fresh_peak, loader
+from cells import BASE, Cell, check, fresh_peak, loader, protocol
 from definition import Definition
 
 import structmae
@@ -28,7 +28,7 @@ class Score(NamedTuple):
     facts: Mapping[str, Any] = {}
 
 
-_loaders: dict[str, Callable[[Cell], structmae.Graphs]] = {}
+_loaders: dict[str, Callable[[Cell], Any]] = {}
 
 
 def attempt(
@@ -54,7 +54,7 @@ def measure(
     cell: Cell,
     args: argparse.Namespace,
     asked: Mapping[str, str],
-    data: structmae.Graphs,
+    data: Any,
     revision: str | None,
 ) -> list[results.Line]:
     """The cell's lines. Raises StructmaeError where it can't be made."""
@@ -90,20 +90,21 @@ def measure(
 
 
 def _pretrained(
-    table: Definition, cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: structmae.Graphs
+    table: Definition, cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     if cell.folder.exists() and not (cell.folder / "config.json").exists():
         shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
+    settings = {**protocol(cell.recipe), **cell.own, **asked}
     run = structmae.pretrain(
-        data, cell.recipe, settings={**HARNESS, **cell.own, **asked}, seed=cell.seed, out=cell.folder, resume=True,
-        device=args.device, threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
+        data, cell.recipe, settings=settings, seed=cell.seed, out=cell.folder, resume=True, device=args.device,
+        threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
     )  # fmt: skip
     about = {key: run.result[key] for key in ("versions", "device", "threads", "size")}
     return run.evaluate(task=table.task), about, {key: run.result[key] for key in ("epochs", "seconds", "peak_memory")}
 
 
 def _baseline(
-    table: Definition, cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: structmae.Graphs
+    table: Definition, cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     import time
 
@@ -116,7 +117,7 @@ def _baseline(
     from structmae.threads import thread_limit
 
     assert cell.baseline is not None
-    recipe = resolve(BASE, HARNESS, data=data.card, level=data.level)
+    recipe = resolve(BASE, {**protocol(BASE), "train.seed": cell.seed}, data=data.card, level=data.level)
     modality = registry.get("modality", recipe.modality)
     source = modality.source(data, modality.fit(data, recipe), torch.device("cpu"))
     with thread_limit(args.threads):
@@ -167,4 +168,20 @@ def _links(scored: Mapping[str, Any]) -> Iterator[Score]:
             yield Score(row["features"], metric, row[name], facts=facts)
 
 
-_READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[Score]]] = {"link_prediction": _links}
+def _panels(scored: Mapping[str, Any]) -> Iterator[Score]:
+    """Of forecasts at each horizon, of imputation for each kind of gap."""
+    arms = [arm for arm, value in scored.items() if isinstance(value, float)]
+    for row in scored["rows"]:
+        at = f"{row['horizon']}" if "horizon" in row else row["gaps"]
+        facts = {"n": row.get("n_windows", row.get("n_values"))}
+        mine = {key: row[key] for key in ("look_back", "validation", "penalty") if key in row}
+        for arm in arms:
+            trained = arm == "pretrained"
+            yield Score(arm, "mse", row["mse" if trained else arm], at, {**facts, **(mine if trained else {})})
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[Score]]] = {
+    "link_prediction": _links,
+    "forecasting": _panels,
+    "imputation": _panels,
+}

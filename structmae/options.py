@@ -112,7 +112,19 @@ class MaskOptions:
         "item", "what the count is exact in: an item, or each type of its tokens", choices=("item", "kind"), of="image"
     )
     edge_ratio: float = option(
-        0.0, "share of the edges whose attributes are hidden, both ways together", low=0, high=1, of="graph"
+        0.0, "share of the edges that are hidden beside nodes, both ways together", low=0, high=1, of="graph"
+    )
+    edge_act: str = option(
+        "token",
+        "of mask.edge_ratio: the edges' attributes are hidden, or the edges themselves, which the encoder then lacks",
+        choices=("token", "drop"),
+        of="graph",
+    )
+    edge_strategy: str = option(
+        "uniform",
+        "of mask.edge_ratio: which edges: any, balls, or those of random walks",
+        choices=("uniform", "block", "walk"),
+        of="graph",
     )
     group: str = option(
         "token",
@@ -150,6 +162,11 @@ class MaskOptions:
     )
     ratio_first: float = option(0.5, "of a curriculum: the ratio it begins with", above=0, high=1)
     power_first: float = option(1.0, "of a curriculum: the power it begins with", low=-16, high=16)
+
+    @property
+    def takes_edges(self) -> bool:
+        """Whether whole edges are hidden, which the encoder then lacks."""
+        return self.of == "edge" or (self.edge_ratio > 0 and self.edge_act == "drop")
 
 
 @dataclass(frozen=True)
@@ -202,6 +219,9 @@ class EncoderOptions:
     )
     residual: bool = option(False, "add each layer's input to its output", of="graph")
     edge_features: bool = option(False, "layers read edge attributes (gat, gin)", of="graph")
+    smooth: int = option(
+        0, "of a single graph: how often vectors are averaged over neighbours before they are read", low=0, of="graph"
+    )
     pool: str = option("none", "of an item's tokens to one vector", choices=("none", "sum", "mean", "max"))
 
 

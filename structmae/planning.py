@@ -20,9 +20,9 @@ Tokens = dict[str, TokenSet]
 class Planner:
     """Draws the plan of each token set; the set-up that a set needs is kept for as long as the set lives.
 
-    `mask` is of the first set, or of edges where it says so; edges beside hidden tokens are hidden uniformly, by
-    mask.edge_ratio, and of other sets nothing is. With a curriculum, ratio and power move from the first epoch's to the
-    last's.
+    `mask` is of the first set, or of edges where it says so; edges beside hidden tokens are hidden as mask.edge_ratio,
+    edge_act and edge_strategy say, and of other sets nothing is. With a curriculum, ratio and power move from the first
+    epoch's to the last's.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class Planner:
         self.seed, self.epochs, self.mask = seed, epochs, mask
         shared = {field.name: getattr(mask, field.name) for field in fields(masking.Spec)}
         self.spec = masking.Spec(**shared)
-        self.edges = replace(self.spec, strategy="uniform", ratio=mask.edge_ratio)
+        self.edges = replace(self.spec, strategy=mask.edge_strategy, ratio=mask.edge_ratio)
+        if mask.edge_act == "drop":
+            self.edges = replace(self.edges, act="drop", random=0.0, keep=0.0)
         self.curriculum: masking.Curriculum | None = None
         if mask.curriculum != "none":
             self.curriculum = masking.Curriculum(
@@ -121,7 +123,7 @@ class Planner:
     def _layout(self, part: TokenSet, tokens: Tokens) -> masking.Layout:
         if part not in self._layouts:
             surroundings = _surroundings(part, self.mask)
-            if part.ends is not None and self.mask.of == "edge":
+            if part.ends is not None and (self.mask.of == "edge" or self.mask.edge_strategy != "uniform"):
                 surroundings = {"adjacency": lambda: self._pairs(part, tokens["node"]).layout.adjacency}
             by_kind = self.mask.exact == "kind" or self.mask.strategy == "dirichlet"
             self._layouts[part] = masking.layout(

@@ -1,8 +1,10 @@
 """From what a person asked for to a finished run: settle, check, claim the folder, train, evaluate, leave a picture."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -253,6 +255,10 @@ def peak_memory(device: torch.device) -> int | None:
     """Bytes: of the CUDA device where there is one, else of this process since it started (None on Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):  # Linux, whose getrusage counts the memory of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        if (found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)) is not None:
+            return 1024 * int(found[1])
     try:
         import resource
     except ImportError:

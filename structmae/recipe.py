@@ -89,7 +89,7 @@ class Recipe:
     @property
     def reads_edges(self) -> bool:
         """Whether the layers read edge attributes: asked for, or needed since some are hidden and rebuilt."""
-        return self.encoder.edge_features or self.mask.edge_ratio > 0
+        return self.encoder.edge_features or (self.mask.edge_ratio > 0 and not self.mask.takes_edges)
 
     def settings(self) -> dict[str, Any]:
         """Every option by its dotted key, `{"mask.ratio": 0.5, ...}`; `size` too, without the recipe's descriptions."""

@@ -24,6 +24,8 @@ _PARTS: dict[str, dict[str, Any]] = {
         "graphmae2": "structmae.recipes.graphmae2:RECIPE",
         "maskgae_edge": "structmae.recipes.maskgae_edge:RECIPE",
         "maskgae_path": "structmae.recipes.maskgae_path:RECIPE",
+        "duo": "structmae.recipes.duo:RECIPE",
+        "structguided": "structmae.recipes.structguided:RECIPE",
         "mae": "structmae.recipes.mae:RECIPE",
         "multimae": "structmae.recipes.multimae:RECIPE",
         "cmae": "structmae.recipes.cmae:RECIPE",

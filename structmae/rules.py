@@ -43,7 +43,7 @@ def _mask(recipe: Recipe) -> None:
     if mask.scope == "set" and recipe.modality in ("image", "text"):
         raise UsageError(f"mask.scope=set: {recipe.modality} data comes in no sets; set mask.scope=item or batch")
     if mask.of == "edge" and mask.edge_ratio > 0:
-        raise UsageError("mask.edge_ratio hides attributes where mask.of=token: set it to 0")
+        raise UsageError("mask.edge_ratio hides edges beside nodes, where mask.of=token: set it to 0")
     if mask.keep == 1 and recipe.encoder.attention != "causal" and not recipe.encoder.shift:
         raise UsageError("mask.keep=1: everything that is scored can be read; lower it")
     if mask.strategy == "dirichlet" and recipe.modality != "image":
@@ -115,12 +115,15 @@ def _head(recipe: Recipe, key: str, head: HeadOptions) -> None:
         raise UsageError(f"{key}.of=pair asks whether a pair is an edge: leave target as it is and set loss=bce")
     if head.of == "pair" and (head.at != "scored" or head.remask != "none"):
         raise UsageError(f"{key}.of=pair asks about hidden edges, whose latents stay: set at=scored and remask=none")
-    if mask.of == "edge" and head.of == "edge":
-        raise UsageError(f"{key}.of=edge rebuilds attributes, and mask.of=edge hides whole edges: take of=pair")
+    if mask.takes_edges and head.of == "edge":
+        raise UsageError(f"{key}.of=edge rebuilds attributes, and here whole edges are hidden: take of=pair")
     if mask.of == "edge" and head.of == "node" and head.at == "scored":
         raise UsageError(f"{key}: mask.of=edge scores no node; set {key}.at=all, or take a recipe such as maskgae_edge")
-    if head.of == "pair" and mask.of != "edge":
-        raise UsageError(f"{key}.of=pair tells hidden edges from pairs that are none: set mask.of=edge")
+    if head.of == "pair" and not mask.takes_edges:
+        raise UsageError(
+            f"{key}.of=pair tells hidden edges from pairs that are none: set mask.of=edge, or mask.edge_ratio with "
+            "mask.edge_act=drop"
+        )
     if head.target == "ids" and not _discrete(recipe):
         raise UsageError(f"{key}.target=ids: these tokens have values; set values or code (images: or tokens.palette)")
     if head.target in ("values", "code") and head.of != "pair" and _discrete(recipe):
@@ -163,9 +166,11 @@ def _graph(recipe: Recipe) -> None:
     if recipe.reads_edges and not gnn:
         asked = "encoder.edge_features=true" if encoder.edge_features else f"mask.edge_ratio={mask.edge_ratio:g}"
         raise UsageError(f"{asked}: a graph transformer reads no edge attributes; set encoder.kind=gnn")
-    if mask.edge_ratio > 0 and not any(head.of == "edge" for head in recipe.heads.values()):
+    wanted = "pair" if mask.edge_act == "drop" else "edge"
+    if mask.edge_ratio > 0 and not any(head.of == wanted for head in recipe.heads.values()):
         raise UsageError(
-            f'mask.edge_ratio={mask.edge_ratio:g}: no head rebuilds edges; add one with of = "edge" to the recipe'
+            f"mask.edge_ratio={mask.edge_ratio:g} with mask.edge_act={mask.edge_act}: no head rebuilds edges; add one "
+            f'with of = "{wanted}" to the recipe'
         )
     if all(head.of == "edge" for head in recipe.heads.values()) and mask.edge_ratio == 0:
         raise UsageError("the only heads rebuild edges, and mask.edge_ratio=0 hides none: set mask.edge_ratio")

@@ -3,10 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from structmae.nn.base import Encoder
-from structmae.nn.gnn import pooled
+from structmae.nn.gnn import averaged, pooled
 from structmae.tokens import Source, TokenSet
 from structmae.tokens.graph import GraphSource
 
@@ -15,17 +14,8 @@ HOPS = 2
 
 
 def propagate(tokens: TokenSet, hops: int = HOPS) -> Float[Tensor, "tokens width"]:
-    """Features averaged over neighbours `hops` times: S^hops X, S = D^-1/2 (A + I) D^-1/2 (Wu et al., ICML 2019)."""
-    relation = tokens.relations["edges"]
-    size = len(tokens)
-    edge_index, weight = gcn_norm(relation.edge_index, None, size, add_self_loops=False)
-    matrix = torch.sparse_coo_tensor(
-        edge_index.flip(0), weight, (size, size), check_invariants=False, is_coalesced=True
-    )
-    values = tokens.values
-    for _ in range(hops):
-        values = torch.sparse.mm(matrix, values)
-    return values
+    """Features averaged over neighbours `hops` times (Wu et al., ICML 2019)."""
+    return averaged(tokens.values, tokens.relations["edges"], hops)
 
 
 def embed(encoder: Encoder, source: Source, *, at_once: int = 256) -> Float[Tensor, "rows width"]:

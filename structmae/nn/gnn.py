@@ -19,6 +19,7 @@ from structmae.fast.chain import Chain
 from structmae.fast.columns import BatchNorm
 from structmae.fast.cosine import Deferred
 from structmae.fast.dropout import dropout
+from structmae.fast.edges import fits, gathered
 from structmae.fast.ending import ended
 from structmae.fast.sparse import SparseRows, dense
 from structmae.nn.convolutions import Alone, Attention, Convolution, Layer, Mean, Rows, Sum, linear
@@ -186,6 +187,18 @@ class GNN(nn.Module):
             norm, act = end
             h = ended(y, bias, norm, act, p if index < last else 0.0, training)
         return dense(h) if rows is chosen else dense(h)[rows]
+
+
+def averaged(h: Float[Tensor, "tokens width"], relation: Relation, hops: int) -> Float[Tensor, "tokens width"]:
+    """S^hops h, S = D^-1/2 (A + I) D^-1/2 of a relation with self-loops (Wu et al., SGC, ICML 2019)."""
+    source, target = relation.edge_index
+    for _ in range(hops):
+        if fits(h):
+            h = gathered(h, relation.incoming, relation.roots).dense()
+        else:
+            scaled = relation.roots[:, None] * h
+            h = relation.roots[:, None] * torch.zeros_like(h).index_add(0, target, scaled[source])
+    return h
 
 
 def pooled(h: Float[Tensor, "tokens width"], batch: Tensor, items: int, how: str) -> Float[Tensor, "items width"]:

@@ -14,7 +14,7 @@ from structmae.fast.sparse import SparseRows, dense
 from structmae.masking.torch import TorchPlan, take
 from structmae.nn.base import Decoder, Encoded, Encoder, placed
 from structmae.nn.convolutions import Convolution
-from structmae.nn.gnn import ACTIVATIONS, GNN
+from structmae.nn.gnn import ACTIVATIONS, GNN, averaged
 from structmae.nn.graph_transformer import GraphTransformer
 from structmae.recipe import EncoderOptions, HeadOptions
 from structmae.tokens import TokenSet
@@ -31,7 +31,7 @@ class GraphEncoder(Encoder):
 
     def __init__(self, options: EncoderOptions, tokenizer: NodeTokenizer):
         super().__init__()
-        self.name, self.tokenizer, self.pool = "node", tokenizer, options.pool
+        self.name, self.tokenizer, self.pool, self.smooth = "node", tokenizer, options.pool, options.smooth
         self.width, self.token_widths = options.hidden, {"node": tokenizer.width}
         if tokenizer.edge_tokens:
             self.token_widths["edge"] = tokenizer.edge_width
@@ -68,7 +68,10 @@ class GraphEncoder(Encoder):
     def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
         if self.tokenizer.hops:  # each neighbourhood begins with the node that it is of
             return self.spread(encoded)[encoded.tokens["node"].ptr[:-1]]
-        return super().vectors(encoded)
+        found = super().vectors(encoded)
+        if self.smooth and self.pool == "none":
+            return averaged(found, encoded.seen["node"].relations["edges"], self.smooth)
+        return found
 
     def units(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         if self.pool != "none" or self.tokenizer.hops:
