@@ -1,7 +1,8 @@
 """What a table compares: one small TOML file, `definitions/NAME.toml` or a person's own by its path."""
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,19 @@ def read(table: str) -> Definition:
     plain = {key: tree[key] for key in kinds if key not in ("data", "metrics")}
     lists = {"data": tuple(data), "metrics": tuple(tree["metrics"]), "methods": methods, "published": published}
     return Definition(name=path.stem, folder=path.parent, fewer=fewer, drawn=tree["splits"], **lists, **plain)
+
+
+def joined(table: Definition, files: Sequence[Path]) -> Definition:
+    """The table with a method more for each recipe file. Raises UsageError for one that is not there, or whose name
+    the table has."""
+    methods = list(table.methods)
+    for file in files:
+        if file.suffix != ".toml" or not file.is_file():
+            raise UsageError(f"--add {file}: give a recipe's .toml file")
+        if file.stem in (method.name for method in methods):
+            raise UsageError(f"--add {file}: the table has a method {file.stem}; name the file otherwise")
+        methods.append(Method(file.stem, str(file)))
+    return replace(table, methods=tuple(methods))
 
 
 def _method(path: Path, name: str, about: Any) -> Method:

@@ -43,7 +43,7 @@ def parser() -> Parser:
     what = made.add_mutually_exclusive_group()
     what.add_argument("--only", type=_names, metavar="WORK,...", help=f"of {', '.join(NAMES)}")
     what.add_argument("--cold", action="store_true", help="time the first run after installation, and nothing else")
-    made.add_argument("--json", type=_file, metavar="FILE", help="write the rows as a JSON list, too")
+    made.add_argument("--json", type=output_file, metavar="FILE", help="write the rows as a JSON list, too")
     return made
 
 
@@ -55,7 +55,7 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _file(text: str) -> Path:
+def output_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: must be a file in a folder that is there")

@@ -67,8 +67,8 @@ def report(rows: list[Row], notes: list[str]) -> str:
         "  ".join(f"{text:{side}{width}}" for text, side, width in zip(line, sides, widths, strict=True))
         for line in lines
     ]
-    found = {**versions(), **{name: _version(name) for name in ("tsai", "pyg-lib")}}
-    about = f"{_processor()}, {os.cpu_count()} cores; " + ", ".join(f"{name} {v}" for name, v in found.items())
+    found = {**versions(), **{name: version_of(name) for name in ("tsai", "pyg-lib")}}
+    about = f"{processor()}, {os.cpu_count()} cores; " + ", ".join(f"{name} {v}" for name, v in found.items())
     return "\n".join([*(line.rstrip() for line in table), "", *_LEGEND, "", *notes, *_once(rows), about])
 
 
@@ -91,14 +91,14 @@ def _once(rows: list[Row]) -> Iterator[str]:
                 yield f"once, not counted: {on}: {parts}"
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
         return "absent"
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

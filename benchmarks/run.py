@@ -43,6 +43,7 @@ def parser() -> Parser:
     made.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=_SET)
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     made.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
+    made.add_argument("--add", action="append", default=[], type=Path, metavar="FILE", help=_ADD)
     made.add_argument("--jobs", type=positive, default=1, metavar="N", help="cells at once, sharing the threads (1)")
     made.add_argument(
         "--budget", type=_seconds, metavar="TIME", help="begin no cell that ends later, such as 30min, 2h"
@@ -59,6 +60,7 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]]
 
 
+_ADD = "a recipe's .toml file, which joins the table as a method of the file's name"
 _ONLY = "cells whose data set, method or data/method has this text, made with all methods; of systems: their names"
 _SET = "an option of the recipes; such results are rows of their own"
 
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.table == systems.TABLE:
             return systems.measure(args, read_settings(args.settings))
-        table = definition.read(args.table)
+        table = definition.joined(definition.read(args.table), args.add)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
         asked = read_settings(args.settings)

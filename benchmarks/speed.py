@@ -19,8 +19,8 @@ from statistics import median
 
 import speed_growth
 import speed_seeds
-from masking import WIDE, _file, bandwidth
-from masking_report import _version
+from masking import WIDE, bandwidth, output_file
+from masking_report import version_of
 from speed_report import JUDGED, Row, text
 from speed_worker import Worker
 from speed_works import WORKS, Work
@@ -46,7 +46,7 @@ def parser() -> Parser:
     made.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="ours (all three)")
     made.add_argument("--threads", type=positive, default=os.cpu_count(), metavar="N", help="of both sides (all cores)")
     made.add_argument("--quick", action="store_true", help="few pairs: whether it runs, not how fast")
-    made.add_argument("--json", type=_file, metavar="FILE", help="write the rows as a JSON list, too")
+    made.add_argument("--json", type=output_file, metavar="FILE", help="write the rows as a JSON list, too")
     what = made.add_mutually_exclusive_group()
     what.add_argument("--seeds", type=positive, metavar="N", help="no table: runs on Cora, ours and plain, N seeds")
     what.add_argument("--growth", action="store_true", help="no table: step and memory by size, time to the first step")
@@ -79,7 +79,7 @@ def _table(works: Sequence[Work], args: argparse.Namespace) -> int:
     from structmae.run import versions
 
     begin = time.perf_counter()
-    left_out, rows, found = [], [], {**versions(), "transformers": _version("transformers")}
+    left_out, rows, found = [], [], {**versions(), "transformers": version_of("transformers")}
     speed = bandwidth(args.threads, WIDE // 16 if args.quick else WIDE)
     todo = [(work, precision) for work in works for precision in args.precision]
     with tqdm(todo) as bar:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from masking_report import _processor as processor
+from masking_report import processor
 from speed_works import Work
 
 from structmae.errors import StructmaeError, UsageError

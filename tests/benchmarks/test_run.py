@@ -343,6 +343,18 @@ def test_random_splits_differ_by_seed(run, table, tmp_path, script):
         script("measure").drawn(structmae.load_data("karate"), 0)
 
 
+def test_a_recipe_file_joins_a_table(run, table, tmp_path, script):
+    recipe = tmp_path / "wider.toml"
+    recipe.write_text('recipe = "graphmae"\n\n[encoder]\nactivation = "elu"\n')
+    mine = table(seeds=1)
+    code, summary, err = run(mine, "--add", str(recipe), "--only", "karate/wider")
+    assert (code, summary["ran"], [line["recipe"] for line in lines(tmp_path)]) == (0, 1, ["wider"]), err
+    assert run(mine, "--add", str(tmp_path / "none.toml"))[0] == 2
+    (tmp_path / "raw.toml").write_text(recipe.read_text())
+    code, _, err = run(mine, "--add", str(tmp_path / "raw.toml"))
+    assert (code, "has a method raw" in err) == (2, True)
+
+
 def test_links_have_two_metrics(run, table, tmp_path):
     settings = 'settings = { "data.edges" = "train" }'
     methods = {
