@@ -20,7 +20,22 @@ def test_precomputed_distances_score_as_a_plain_machine_does():
         inner = StratifiedKFold(5, shuffle=True, random_state=3)
         machine = GridSearchCV(SVC(gamma="scale"), {"C": list(COSTS)}, cv=inner).fit(x[train], y[train])
         expected.append(machine.score(x[test], y[test]))
-    np.testing.assert_allclose(_cross_validate(x, y, 5, 3), expected)
+    found, right = _cross_validate(x, y, 5, 3, False)
+    np.testing.assert_allclose(found, expected)
+    assert right.mean() == pytest.approx(np.mean(expected))  # folds of 12
+
+
+def test_a_linear_machine_reads_cosines():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 60)
+    x = rng.normal(size=(60, 4)) + y[:, None]
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    expected = []
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=3).split(x, y):
+        inner = StratifiedKFold(5, shuffle=True, random_state=3)
+        machine = GridSearchCV(SVC(kernel="linear"), {"C": list(COSTS)}, cv=inner).fit(unit[train], y[train])
+        expected.append(machine.score(unit[test], y[test]))
+    np.testing.assert_allclose(_cross_validate(x, y, 5, 3, True)[0], expected)
 
 
 def test_too_few_graphs_are_refused(molecules):
