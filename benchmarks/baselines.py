@@ -20,6 +20,7 @@ from torch_geometric.utils import remove_self_loops
 from structmae.data import Graphs
 from structmae.evaluate import graph_classification, node_classification
 from structmae.evaluate.arms import propagate
+from structmae.evaluate.folds import packed
 from structmae.evaluate.probe import accuracy, fit_probe
 from structmae.recipe import ProbeOptions, Recipe
 from structmae.tokens.graph import GraphSource
@@ -254,5 +255,5 @@ def score(made: Made, graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
     test = graphs.split["test"]
     right = made.predicted[test] == graphs.y[test]
     row = {"features": ARM, "value": float(right.double().mean()), "validation": made.validation}
-    row |= {"n": len(test), "chosen": made.chosen, "right": node_classification.packed(right)}
+    row |= {"n": len(test), "chosen": made.chosen, "right": packed(right.numpy())}
     return {"metric": "accuracy", "split": "test", "rows": [row]}

@@ -18,6 +18,7 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import data_options, resolve
 from structmae.registry import near
 
+HARNESS = {"probe.search": "true"}  # of graphs; `structmae pretrain` has the published probe instead
 BASE = "graphmae"  # whose features baselines read
 MORE = {  # arms that evaluators have besides
     "link_prediction": ("own_decoder", "common_neighbours", "adamic_adar", "preferential_attachment"),
@@ -119,9 +120,6 @@ def _settle(
     width = options["encoder.hidden"]
     work = shape.get("features", 100) + options["encoder.layers"] * width
     return options, settings, PROBE + options["train.epochs"] * shape.get("nodes", 10_000) * width * work
-
-
-HARNESS = {"probe.search": "true"}  # of graphs; `structmae pretrain` has the published probe instead
 
 
 def protocol(recipe: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Each run is one line of results/speed_seeds.jsonl, and is made once: the same command goes on where it was stopped.
 Plain GraphMAE (speed_plain.py) trains as many epochs and goes through the same probe; it has our malloc settings, which
-change no number and spare it a third of its time.
+change no number and save time.
 """
 
 import statistics

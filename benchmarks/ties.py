@@ -42,7 +42,7 @@ def _shares(lines: Sequence[results.Line]) -> list[float] | None:
 
 
 def unpacked(right: str, n: int) -> list[int]:
-    """The bits that `structmae.evaluate.node_classification.packed` packed."""
+    """The bits that `structmae.evaluate.folds.packed` packed."""
     return [int(bit) for byte in bytes.fromhex(right) for bit in f"{byte:08b}"][:n]
 
 

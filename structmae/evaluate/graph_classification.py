@@ -13,7 +13,7 @@ from torch import Tensor
 from structmae.data import Graphs
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.arms import arms
-from structmae.evaluate.folds import best_cost
+from structmae.evaluate.folds import best_cost, packed
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
 from structmae.tokens.graph import GraphSource
@@ -65,7 +65,7 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe, *, linear
                 "std": float(scores.std(ddof=1)),
                 "n": len(y),
                 "folds": [float(score) for score in scores],
-                "right": np.packbits(right).tobytes().hex(),
+                "right": packed(right),
             }
         )
     return {

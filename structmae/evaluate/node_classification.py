@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
 from torch import Tensor
 
 from structmae.data import Graphs
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate.arms import arms
+from structmae.evaluate.folds import packed
 from structmae.evaluate.probe import fit_probe
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
@@ -54,7 +53,7 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[s
                 "std": None,
                 "n": len(test),
                 "probe": {"lr": probe.lr, "weight_decay": probe.weight_decay, "epoch": probe.epoch},
-                "right": packed(right),
+                "right": packed(right.numpy()),
             }
         )
     return {
@@ -66,8 +65,3 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[s
         **{row["features"]: row["value"] for row in rows},
         "rows": rows,
     }
-
-
-def packed(right: Bool[Tensor, "rows"]) -> str:
-    """Which test rows are right, a bit each in hexadecimal: what a paired test of two methods reads."""
-    return np.packbits(right.cpu().numpy()).tobytes().hex()

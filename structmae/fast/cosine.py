@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from structmae.fast.chain import Chain, Product
+from structmae.fast.edges import fits
 from structmae.fast.products import low, times
 from structmae.fast.sparse import SparseRows, dense, product, product_back
 from structmae.masking.memory import empty
@@ -53,11 +54,6 @@ def _cosines_back(dx, grad, found, x, y, lo, hi):
             dx[i, c] = for_y * y[i, c] - for_x * x[i, c]
 
 
-def native(x: Tensor) -> bool:
-    """Whether kernels read it: on the CPU, and nobody traces."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
 @dataclass(frozen=True, eq=False)
 class Deferred:
     """A linear map that nobody has asked the result of yet: x (K, D) times weight (P, D) transposed, plus bias (P,);
@@ -71,7 +67,7 @@ class Deferred:
         """The product (K, P), to which the bias is left to add."""
         if self.weight is None:
             return self.x
-        if isinstance(self.x, Tensor) and not native(self.x):
+        if isinstance(self.x, Tensor) and not fits(self.x):
             return F.linear(self.x, self.weight)
         return Chain.of(self.x).then(Product(self.weight))
 

@@ -136,7 +136,7 @@ class _Ending(Stage):
             np.negative(bias, out=columns[MEAN])
             columns[FACTOR] = 1
         else:
-            sums = np.zeros((max(1, borders[-1]), 3, width), np.float32)
+            sums = np.empty((borders[-1], 3, width), np.float32)
             each(lambda lo, hi: moments(sums, y, lo, hi), borders)
             follow(norm, columns, sums, rows, bias, *read)
         key, kept = (draw_key(), threshold(self.p)) if self.p else (0, 65536)
@@ -149,10 +149,11 @@ class _Ending(Stage):
         self, kept: Any, grad: Tensor, weights: Sequence[Tensor], wants: Sequence[bool]
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
         (y, columns, borders, how), g, width = kept, grad.numpy(), grad.shape[1]
-        dy, sums = empty(y.shape, np.float32), np.empty((borders[-1], 3, width), np.float32)
+        # Without rows there is one block, of zeros.
+        dy, sums = empty(y.shape, np.float32), np.zeros((max(1, borders[-1]), 3, width), np.float32)
         each(lambda lo, hi: _back(dy, sums, g, y, columns, *how, lo, hi), borders)
         back = np.empty((2, width), np.float32)
-        turn(back, sums, columns, len(y))
+        turn(back, sums, columns, max(1, len(y)))
         plain, by_off, by_slope = sums[0]
         found = [plain]
         if self.norm is not None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -23,29 +22,6 @@ def outer(upper: Tensor, x: Tensor, dtype: torch.dtype | None) -> Tensor:
     round: oneDNN is faster at (in, out) than at (out, in) where there are more out, and MKL as fast."""
     wide = upper.shape[1] > x.shape[1]
     return times(x.t(), upper, dtype).t() if wide else times(upper.t(), x, dtype)
-
-
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x (rows, in) times weight (out, in), as torch.nn.functional.linear without a bias."""
-    native = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    if not native or low() is not None or torch.compiler.is_compiling():
-        return F.linear(x, weight)
-    out: Tensor = _Product.apply(x, weight)
-    return out
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return x.mm(weight.t())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        for_x, for_weight = ctx.needs_input_grad
-        return upper.mm(weight) if for_x else None, outer(upper, x, None) if for_weight else None
 
 
 def by_heads(x: Tensor, weight: Tensor, bias: Tensor, heads: int) -> Tensor:

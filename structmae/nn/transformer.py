@@ -12,9 +12,9 @@ from torch_geometric.utils import softmax
 
 from structmae.fast import attention as fast
 from structmae.fast.batchnorm import normalised
+from structmae.fast.chain import product
 from structmae.fast.dropout import Dropout, dropout
 from structmae.fast.epilogue import activated
-from structmae.fast.products import product
 from structmae.masking.torch import take
 from structmae.nn.gnn import ACTIVATIONS, NORMS
 from structmae.precision import at_fp32

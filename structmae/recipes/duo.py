@@ -5,6 +5,7 @@ Keeps    GraphMAE's learned token, random replacement, re-masking, GNN decoder a
          whose edges the encoder then lacks, and its decoder of pairs.
 Adds     both in one model and step: what a node says has to be told from what is left of its surroundings. Vectors are
          averaged over neighbours once before they are read.
+Score    none yet: the settings are first guesses, which nothing has chosen
 Command  structmae pretrain --data cora --recipe duo
 """
 

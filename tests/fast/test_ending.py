@@ -119,6 +119,14 @@ def test_infinity_below_zero_is_rectified():
     assert torch.equal(grad, torch.zeros(4, 16))
 
 
+def test_no_rows():
+    y, bias, act = torch.empty(0, 32, requires_grad=True), torch.randn(32, requires_grad=True), nn.PReLU()
+    out = dense(ended(y, bias, nn.Identity(), act, 0.2))
+    assert out.shape == (0, 32)
+    for grad in torch.autograd.grad(out.sum(), (bias, act.weight)):
+        assert not grad.any()
+
+
 def test_gradients_that_nobody_wants_are_not_made():
     x, frozen, weight = torch.randn(20, 8), torch.randn(32, 8), torch.randn(5, 32, requires_grad=True)
     counted = FlopCounterMode(display=False)

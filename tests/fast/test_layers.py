@@ -164,7 +164,7 @@ def test_bfloat16_where_autocast_is_not_the_cpus(name, monkeypatch):
     from structmae.fast import chain, cosine, ending
 
     monkeypatch.setattr(chain, "low", lambda: None)
-    monkeypatch.setattr(cosine, "native", lambda x: False)
+    monkeypatch.setattr(cosine, "fits", lambda *tensors: False)
     monkeypatch.setattr(ending, "_reads", lambda *given: False)
     monkeypatch.setattr(convolutions, "fits", lambda *tensors: False)
     settings = {"train.precision": "bf16", "train.epochs": 2, "encoder.hidden": 16, "size": "tiny"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from structmae.fast.products import product
+from structmae.fast.chain import product
 
 
 @pytest.mark.parametrize(("rows", "width", "out"), [(30, 8, 24), (30, 24, 8), (0, 8, 24), (5, 6, 6)])
