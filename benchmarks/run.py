@@ -7,20 +7,18 @@ The table `systems` is of another shape: see systems.py.
 
 import argparse
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import definition
+import jobs
 import results
 import systems
 from cells import Cell, left, plan
@@ -108,7 +106,18 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     total, look = sum(cell.cost for cell in todo), "{l_bar}{bar}| {elapsed}, {remaining} left"
     with (
         tqdm(total=total, bar_format=look, disable=not todo) as bar,
-        closing(_made(table, todo, args, asked, revision, lambda cell: _fits(cell, args.budget, begin, bar))) as made,
+        closing(
+            jobs.done(
+                attempt,
+                todo,
+                table,
+                args,
+                asked,
+                revision,
+                jobs=args.jobs,
+                fits=lambda cell: _fits(cell, args.budget, begin, bar),
+            )
+        ) as made,
     ):
         for cell, found in made:
             if isinstance(found, StructmaeError):
@@ -141,39 +150,6 @@ def _fits(cell: Cell, budget: float | None, begin: float, bar: Any) -> bool:
         return True
     spent = time.monotonic() - begin
     return spent + (spent / bar.n * cell.cost if bar.n else 0.0) < budget
-
-
-Made = Iterator[tuple[Cell, list[results.Line] | StructmaeError]]
-
-
-def _made(
-    table: Definition,
-    todo: Sequence[Cell],
-    args: argparse.Namespace,
-    asked: dict[str, str],
-    revision: str | None,
-    fits: Callable[[Cell], bool],
-) -> Made:
-    """Cells with their lines, or why there are none, as they get done: here, or in as many processes as --jobs says."""
-    how = table, args, asked, revision
-    if args.jobs == 1:
-        for cell in todo:
-            if fits(cell):
-                yield cell, attempt(cell, *how)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would take OpenMP's threads along, half of them dead
-    with ProcessPoolExecutor(args.jobs, mp_context=context, initializer=quiet) as pool:
-        queue, running = deque(todo), dict[Future[Any], Cell]()
-        try:
-            while queue or running:
-                while queue and len(running) < args.jobs:
-                    cell = queue.popleft()
-                    if fits(cell):
-                        running[pool.submit(attempt, cell, *how)] = cell
-                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                    yield running.pop(future), future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":

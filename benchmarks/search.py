@@ -3,20 +3,25 @@ scored, or read.
 
 A trial is one draw from the space, and the settings of the recipe as it stands come first. It is trained on each data
 set with each seed, and its probe (the grid of every table) gives an accuracy on validation nodes. Each is one line of
-results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets.
+results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets. With --top
+only the best go through more than one seed.
 """
 
 import argparse
+import functools
 import json
+import os
 import random
 import statistics
 import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jobs
 import results
 from cells import protocol
 from measure import quiet
@@ -27,6 +32,7 @@ from structmae.cli import Parser, positive
 from structmae.errors import StructmaeError, UsageError
 
 TABLE = "search"
+INTERRUPTED = 130  # exit code
 
 
 def parser() -> Parser:
@@ -36,6 +42,11 @@ def parser() -> Parser:
     made.add_argument("--data", nargs="+", default=["cora", "citeseer", "pubmed"], metavar="DATA")
     made.add_argument("--trials", type=positive, default=20, metavar="N", help="draws, the recipe itself included (20)")
     made.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds of each (1)")
+    made.add_argument(
+        "--top", type=positive, metavar="K", help="more seeds only of the K best trials on the first seed"
+    )
+    made.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at once, sharing the threads (1)")
+    made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     made.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
     made.add_argument("--results", type=Path, default=results.FOLDER, metavar="DIR", help="where the lines go")
     return made
@@ -55,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("benchmarks/search.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -86,41 +97,81 @@ def trials(space: Mapping[str, Sequence[Any]], number: int) -> list[dict[str, An
     return found
 
 
-def _search(args: argparse.Namespace, asked: Sequence[Mapping[str, Any]], path: Path) -> None:
+class Trial(NamedTuple):
+    """One run: a choice of settings, a data set, a seed."""
+
+    settings: dict[str, Any]
+    data: str
+    seed: int
+
+
+def _search(args: argparse.Namespace, asked: Sequence[dict[str, Any]], path: Path) -> None:
     if healed := results.heal(path):
         print(healed, file=sys.stderr)
-    done = {results.cell(line) for line in results.read(path, TABLE)}
-    cells = [(settings, data, seed) for settings in asked for data in args.data for seed in range(args.seeds)]
-    loaded = {data: structmae.load_data(data) for data in args.data}
-    structmae.tune_cpu()
-    for settings, data, seed in tqdm(cells, unit="run"):
-        about = {"table": TABLE, "data": data, "recipe": args.recipe, "seed": seed, "settings": dict(settings)}
-        if results.cell(about) in done:
-            continue
-        begin = time.perf_counter()
-        value = validated(loaded[data], args.recipe, settings, seed, args.threads)
-        seconds = round(time.perf_counter() - begin, 1)
-        line = {**about, "metric": "accuracy", "split": "validation", "value": value, "seconds": seconds}
-        results.append(path, [{**line, "revision": results.revision()}])
-    lines = [line for line in results.read(path, TABLE) if line["recipe"] == args.recipe and line["data"] in args.data]
-    for mean, each, settings in ranking(lines, args.data, args.seeds)[:10]:
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
+    for data in args.data:  # a wrong name before the first run
+        structmae.load_data(data)
+    revision = results.revision()
+
+    def go(cells: Sequence[Trial]) -> None:
+        there = {results.cell(line) for line in results.read(path, TABLE)}
+        todo = [cell for cell in cells if results.cell(_about(cell, args.recipe)) not in there]
+        made = jobs.done(_run, todo, args.recipe, args.device, threads, jobs=args.jobs, fits=lambda cell: True)
+        with closing(made), tqdm(total=len(todo), unit="run", disable=not todo) as bar:
+            for cell, found in made:
+                bar.update()
+                if isinstance(found, StructmaeError):
+                    if found.exit_code == INTERRUPTED:
+                        raise found
+                    bar.write(f"skipped {cell.data} {json.dumps(cell.settings)}: {found}", file=sys.stderr)
+                    continue
+                results.append(path, [{**_about(cell, args.recipe), **found, "revision": revision}])
+
+    def ranked(seeds: int) -> list[tuple[float, dict[str, float], dict[str, Any]]]:
+        mine = {json.dumps(settings, sort_keys=True) for settings in asked}
+        lines = [line for line in results.read(path, TABLE) if line["recipe"] == args.recipe]
+        lines = [line for line in lines if json.dumps(line["settings"], sort_keys=True) in mine]
+        return ranking(lines, args.data, seeds)
+
+    first = 1 if args.top else args.seeds
+    go([Trial(settings, data, seed) for settings in asked for data in args.data for seed in range(first)])
+    if args.top:
+        best = [settings for _, _, settings in ranked(1)[: args.top]]
+        go([Trial(settings, data, seed) for settings in best for data in args.data for seed in range(args.seeds)])
+    for mean, each, settings in ranked(args.seeds)[:10]:
         parts = ", ".join(f"{data} {100 * value:.1f}" for data, value in each.items())
         print(f"{100 * mean:.2f}  ({parts})  {json.dumps(settings)}")
 
 
-def validated(graphs: Any, recipe: str, settings: Mapping[str, Any], seed: int, threads: int | None) -> float:
+def _about(cell: Trial, recipe: str) -> dict[str, Any]:
+    return {"table": TABLE, "data": cell.data, "recipe": recipe, "seed": cell.seed, "settings": cell.settings}
+
+
+def _run(cell: Trial, recipe: str, device: str, threads: int) -> dict[str, Any] | StructmaeError:
+    """What a trial's line says, or why there is none."""
+    structmae.tune_cpu()
+    begin = time.perf_counter()
+    try:
+        value = validated(_load(cell.data), recipe, cell.settings, cell.seed, device, threads)
+    except StructmaeError as error:
+        return error
+    seconds = round(time.perf_counter() - begin, 1)
+    return {"metric": "accuracy", "split": "validation", "value": value, "seconds": seconds, "device": device}
+
+
+_load = functools.cache(structmae.load_data)
+
+
+def validated(
+    graphs: Any, recipe: str, settings: Mapping[str, Any], seed: int, device: str, threads: int | None
+) -> float:
     """Accuracy on validation nodes of the best probe of the grid."""
     from structmae.evaluate.probe import fit_probe
 
+    asked = {**protocol(recipe), **settings}
     run = structmae.pretrain(
-        graphs,
-        recipe,
-        settings={**protocol(recipe), **settings},
-        seed=seed,
-        device="cpu",
-        threads=threads,
-        progress=False,
-    )
+        graphs, recipe, settings=asked, seed=seed, device=device, threads=threads, progress=False
+    )  # fmt: skip
     train, validation = graphs.split["train"], graphs.split["validation"]
     found = fit_probe(run.embed(), graphs.y, train, validation, len(graphs.classes), run.recipe.probe)
     assert found.validation is not None

@@ -1,0 +1,88 @@
+"""Settings by validation: what is tried, in what order, and that no test item has a say."""
+
+import json
+
+import pytest
+
+SPACE = """
+"encoder.layer" = ["gcn", "gin"]
+"mask.ratio" = [0.3, 0.7]
+"train.lr" = [0.01]
+"""
+RECIPE = """recipe = "graphmae"
+[encoder]
+hidden = 8
+heads = 1
+[train]
+epochs = 2
+"""
+
+
+@pytest.fixture
+def search(script, tmp_path):
+    """Runs the search of a small space on a small graph, and gives the lines."""
+    module, space, folder = script("search"), tmp_path / "space.toml", tmp_path / "found"
+    space.write_text(SPACE)
+    (tmp_path / "small.toml").write_text(RECIPE)
+
+    def go(*more, code=0):
+        words = [
+            str(tmp_path / "small.toml"),
+            str(space),
+            "--data",
+            "citations",
+            "--results",
+            str(folder),
+            "--threads",
+            "1",
+            *more,
+        ]
+        assert module.main(words) == code
+        lines = folder / "search.jsonl"
+        return [json.loads(line) for line in lines.read_text().splitlines()]
+
+    return go
+
+
+def test_trials_are_the_same_each_time_and_begin_with_the_recipe(script):
+    trials = script("search").trials
+    space = {"a": [1, 2, 3], "b": [4, 5]}
+    assert trials(space, 5)[0] == {}
+    assert trials(space, 5) == trials(space, 8)[:5]
+    assert len(trials(space, 100)) == 12  # (3 + none) x (2 + none)
+
+
+def test_what_is_there_is_not_run_again_and_top_adds_seeds_to_the_best(search, capsys):
+    first = search("--trials", "4")
+    assert len(first) == 4
+    assert {line["seed"] for line in first} == {0}
+    more = search("--trials", "4", "--seeds", "3", "--top", "2", "--jobs", "2")
+    assert more[:4] == first
+    value = {json.dumps(line["settings"]): line["value"] for line in first}
+    second = [value[json.dumps(line["settings"])] for line in more[4:] if line["seed"] == 1]
+    assert sorted(second) == sorted(value.values())[-2:]
+    assert len(more) == 4 + 2 * 2
+    assert {line["split"] for line in more} == {"validation"}
+    assert len(capsys.readouterr().out.splitlines()) == 4 + 2
+
+
+def test_no_test_item_is_read(script):
+    import structmae
+
+    graphs = structmae.load_data("citations")
+    settings = {"encoder.hidden": 8, "encoder.heads": 1, "train.epochs": 1}
+    before = script("search").validated(graphs, "graphmae", settings, 0, "cpu", 1)
+    graphs.y[graphs.split["test"]] = 0
+    assert script("search").validated(graphs, "graphmae", settings, 0, "cpu", 1) == before
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [('"encoder.hidden" = 3', "must be a list of values"), ("][", "is not TOML"), (None, "give a .toml file")],
+)
+def test_a_space_says_what_is_wrong_with_it(script, tmp_path, capsys, space, said):
+    file = tmp_path / "space.toml"
+    if space is not None:
+        file.write_text(space)
+    assert script("search").main(["graphmae", str(file), "--results", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
