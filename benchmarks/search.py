@@ -3,8 +3,8 @@ scored, or read.
 
 A trial is one draw from the space, and the settings of the recipe as it stands come first. It is trained on each data
 set with each seed, and its probe (the grid of every table) gives an accuracy on validation nodes. Each is one line of
-results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets. With --top
-only the best go through more than one seed.
+results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets. --near
+tries the best draws again with an option or two changed; with --top only the best go through more than one seed.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def parser() -> Parser:
     made.add_argument("space", type=Path, help="a .toml file: an option and its values, as 'mask.ratio' = [0.3, 0.5]")
     made.add_argument("--data", nargs="+", default=["cora", "citeseer", "pubmed"], metavar="DATA")
     made.add_argument("--trials", type=positive, default=20, metavar="N", help="draws, the recipe itself included (20)")
+    made.add_argument("--near", type=int, default=0, metavar="N", help="trials beside the three best draws (none)")
     made.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds of each (1)")
     made.add_argument(
         "--top", type=positive, metavar="K", help="more seeds only of the K best trials on the first seed"
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         space = _space(args.space)
         path = args.results / f"{TABLE}.jsonl"
         with results.writing(path, args.results / "runs" / f"{TABLE}.lock"):
-            _search(args, trials(space, args.trials), path)
+            _search(args, space, path)
     except StructmaeError as error:
         print(f"benchmarks/search.py: {error}", file=sys.stderr)
         return error.exit_code
@@ -105,7 +106,26 @@ class Trial(NamedTuple):
     seed: int
 
 
-def _search(args: argparse.Namespace, asked: Sequence[dict[str, Any]], path: Path) -> None:
+def beside(
+    best: Sequence[Mapping[str, Any]],
+    space: Mapping[str, Sequence[Any]],
+    number: int,
+    known: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """So many choices that differ from one of `best` in an option or two, and none of `known`."""
+    chance = random.Random(1)
+    found: list[dict[str, Any]] = []
+    for turn in range(100 * number):
+        if len(found) == number:
+            break
+        keys = chance.sample(sorted(space), min(len(space), chance.choice([1, 2])))
+        changed = {**best[turn % len(best)], **{key: chance.choice(space[key]) for key in keys}}
+        if changed not in found and changed not in known:
+            found.append(changed)
+    return found
+
+
+def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: Path) -> None:
     if healed := results.heal(path):
         print(healed, file=sys.stderr)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
@@ -133,11 +153,17 @@ def _search(args: argparse.Namespace, asked: Sequence[dict[str, Any]], path: Pat
         lines = [line for line in lines if json.dumps(line["settings"], sort_keys=True) in mine]
         return ranking(lines, args.data, seeds)
 
-    first = 1 if args.top else args.seeds
-    go([Trial(settings, data, seed) for settings in asked for data in args.data for seed in range(first)])
+    def tried(some: Sequence[dict[str, Any]], seeds: int) -> None:
+        go([Trial(settings, data, seed) for settings in some for data in args.data for seed in range(seeds)])
+
+    asked, first = trials(space, args.trials), 1 if args.top else args.seeds
+    tried(asked, first)
+    if args.near:
+        more = beside([settings for *_, settings in ranked(first)[:3]], space, args.near, asked)
+        tried(more, first)
+        asked += more
     if args.top:
-        best = [settings for _, _, settings in ranked(1)[: args.top]]
-        go([Trial(settings, data, seed) for settings in best for data in args.data for seed in range(args.seeds)])
+        tried([settings for *_, settings in ranked(1)[: args.top]], args.seeds)
     for mean, each, settings in ranked(args.seeds)[:10]:
         parts = ", ".join(f"{data} {100 * value:.1f}" for data, value in each.items())
         print(f"{100 * mean:.2f}  ({parts})  {json.dumps(settings)}")

@@ -76,6 +76,19 @@ def test_no_test_item_is_read(script):
     assert script("search").validated(graphs, "graphmae", settings, 0, "cpu", 1) == before
 
 
+def test_near_trials_change_a_little_of_the_best(script, search):
+    module = script("search")
+    space = {key: [1, 2, 3] for key in "abcd"}
+    best = [{"a": 1, "b": 1}, {"c": 2}]
+    for found in module.beside(best, space, 20, [*best, {"a": 2, "b": 1}]):
+        changes = [sum(found.get(key) != one.get(key) for key in space) for one in best]
+        assert 1 <= min(changes) <= 2
+        assert found != {"a": 2, "b": 1}
+    lines = search("--trials", "3", "--near", "2")
+    assert len({json.dumps(line["settings"], sort_keys=True) for line in lines}) == len(lines) == 5
+    assert search("--trials", "3", "--near", "2") == lines
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [('"encoder.hidden" = 3', "must be a list of values"), ("][", "is not TOML"), (None, "give a .toml file")],
