@@ -19,6 +19,7 @@ from structmae.masking.torch import ahead
 from structmae.model import Batch, Trainable
 from structmae.planning import Planner
 from structmae.recipe import Recipe, TrainOptions
+from structmae.threads import worth
 from structmae.tokens import Source
 
 
@@ -74,7 +75,8 @@ def fit(
     """
     options = recipe.train
     planner = Planner.of(recipe)
-    used = precision or suited(options.precision, model, source, options.batch_size).name
+    work = _work(model, source, options.batch_size)
+    used = precision or numerics.settle(options.precision, source.device, work).name
     fused = all(weight.device.type in ("cpu", "cuda") for weight in model.parameters())
     optimizer = torch.optim.Adam(model.groups(), lr=options.lr, weight_decay=options.weight_decay, fused=fused)
     position, best = Position(), None
@@ -82,6 +84,7 @@ def fit(
     with (
         torch.random.fork_rng(devices=cuda),
         numerics.precision(used),
+        worth(work),
         _stop_at_signal(checkpoint is not None) as stop,
     ):
         torch.manual_seed(options.seed)
@@ -133,9 +136,13 @@ def fit(
 
 def suited(wanted: str, model: Trainable, source: Source, batch_size: int) -> numerics.Settled:
     """What the precision `wanted` comes to for steps of so many items."""
+    return numerics.settle(wanted, source.device, _work(model, source, batch_size))
+
+
+def _work(model: Trainable, source: Source, batch_size: int) -> int:
+    """Multiply-adds of the largest product of a step."""
     items = torch.arange(min(batch_size, source.num_items))
-    rows = len(next(iter(source.batch(items).values())))
-    return numerics.settle(wanted, source.device, numerics.largest(model, rows))
+    return numerics.largest(model, len(next(iter(source.batch(items).values()))))
 
 
 def _now(model: Trainable, epoch: int, score: float) -> Best:

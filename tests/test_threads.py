@@ -9,7 +9,8 @@ import numba
 import pytest
 import torch
 
-from structmae.threads import counts, thread_limit
+import structmae
+from structmae.threads import SMALL, counts, thread_limit, worth
 
 FRESH = """
 import json, os
@@ -60,3 +61,25 @@ def test_a_limit_is_for_both_and_ends(wanted):
     with pytest.raises(KeyError), thread_limit(wanted):
         _ = {}["a key"]
     assert counts() == before
+
+
+@needs_two
+def test_a_run_of_small_products_takes_one_thread(monkeypatch):
+    from structmae import train
+
+    seen, epoch = [], train._epoch
+    monkeypatch.setattr(train, "_epoch", lambda *args: (seen.append(counts()), epoch(*args))[1])
+    for hidden in (8, 2048):  # 34 nodes of karate: 34 x hidden x hidden
+        settings = {"train.epochs": 1, "encoder.hidden": hidden, "encoder.heads": 2}
+        structmae.pretrain("karate", settings=settings, threads=2, progress=False)
+    assert seen == [(1, 1), (2, min(2, numba.config.NUMBA_NUM_THREADS))]
+
+
+def test_few_threads_end():
+    before = counts()
+    with pytest.raises(KeyError) as error, worth(SMALL - 1):
+        raise KeyError(counts())
+    assert error.value.args == ((1, 1),)
+    assert counts() == before
+    with worth(SMALL):
+        assert counts() == before

@@ -10,7 +10,7 @@ from numba import njit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from structmae.fast.columns import BLOCK, FACTOR, RATE, blocks, follow, moments, reads, turn
+from structmae.fast.columns import BLOCK, FACTOR, RATE, blocks, moments, moving, reads, settle, turn
 from structmae.fast.dropout import draw_key, threshold
 from structmae.fast.ending import end
 from structmae.fast.epilogue import LONG, added, suits, whole
@@ -84,7 +84,7 @@ class _Normalised(torch.autograd.Function):
         read, borders = x.numpy(), blocks(x.shape)
         sums, columns = np.empty((borders[-1], 3, len(bias)), np.float32), np.empty((4, len(bias)), np.float32)
         each(lambda lo, hi: moments(sums, read, lo, hi), borders)
-        follow(norm, columns, sums, len(x), np.zeros(len(bias), np.float32), flat(weight), flat(shift))
+        settle(columns, sums, len(x), np.zeros(len(bias), np.float32), flat(weight), flat(shift), *moving(norm))
         out = fresh(y.shape, LONG)
         made, all_kept, slope = out.numpy(), np.uint64(65536), np.float32(1)
         each(lambda lo, hi: end(made, read, columns, slope, np.uint64(0), np.uint64(0), all_kept, lo, hi), borders)

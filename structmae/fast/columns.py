@@ -87,13 +87,10 @@ def settle(columns, sums, n, bias, weight, shift, mean, variance, momentum, eps)
         variance[c] += momentum * (squares / (n - 1) - variance[c])
 
 
-def follow(norm: Any, columns: Floats, sums: Floats, rows: int, bias: Floats, weight: Floats, shift: Floats) -> None:
-    """`settle` of a norm, whose running statistics move on."""
-    settle(
-        columns, sums, rows, bias, weight, shift, norm.running_mean.numpy(), norm.running_var.numpy(), norm.momentum,
-        norm.eps,
-    )  # fmt: skip
+def moving(norm: Any) -> tuple[Floats, Floats, float, float]:
+    """What `settle` reads of a norm last; it is told that there is a batch more."""
     norm.num_batches_tracked.add_(1)
+    return norm.running_mean.numpy(), norm.running_var.numpy(), norm.momentum, norm.eps
 
 
 @njit(nogil=True, cache=True)

@@ -11,7 +11,7 @@ from numba import njit
 from torch import Tensor, nn
 
 from structmae.fast.chain import Chain, Shape, Stage
-from structmae.fast.columns import BLOCK, FACTOR, MEAN, RATE, SHIFT, blocks, follow, moments, reads, turn
+from structmae.fast.columns import BLOCK, FACTOR, MEAN, RATE, SHIFT, blocks, moments, moving, reads, settle, turn
 from structmae.fast.dropout import RUN, draw_key, drop_run, dropout, key_words, threshold
 from structmae.fast.sparse import dense
 from structmae.fast.vectors import add, full16, fused, larger, load16, mul, store, sub, where_positive
@@ -84,6 +84,22 @@ def _spread(dy, y, columns, back, lo, hi):
             store(dy, at, fused(off, load16(back, c), change))
 
 
+@njit(nogil=True, cache=True)
+def _whole(out, y, columns, sums, slope, k0, k1, kept, bias, weight, shift, mean, variance, momentum, eps):
+    """All of a forward, with batch statistics, in one call: on small graphs it is calls that cost."""
+    moments(sums, y, 0, len(sums))
+    settle(columns, sums, len(y), bias, weight, shift, mean, variance, momentum, eps)
+    end(out, y, columns, slope, k0, k1, kept, 0, len(sums))
+
+
+@njit(nogil=True, cache=True)
+def _whole_back(dy, back, sums, g, y, columns, slope, k0, k1, kept):
+    """All of its backward."""
+    _back(dy, sums, g, y, columns, slope, k0, k1, kept, 0, len(sums))
+    turn(back, sums, columns, len(y))
+    _spread(dy, y, columns, back, 0, len(sums))
+
+
 def ended(
     y: Tensor | Chain, bias: Tensor | None, norm: nn.Module, act: nn.Module, p: float = 0.0, training: bool = True
 ) -> Tensor | Chain:
@@ -132,16 +148,18 @@ class _Ending(Stage):
         read = [weight.detach().numpy() for weight in weights]
         bias = read.pop(0) if self.biased else np.zeros(width, np.float32)
         slope = read.pop()[0] if self.learned else np.float32(self.slope)
+        key, kept = (draw_key(), threshold(self.p)) if self.p else (0, 65536)
+        how = slope, *key_words(key), np.uint64(kept)
+        out, sums = empty(y.shape, np.float32), np.empty((borders[-1], 3, width), np.float32)
+        if norm is not None and len(borders) == 2:
+            _whole(out, y, columns, sums, *how, bias, *read, *moving(norm))
+            return torch.from_numpy(out), (y, columns, borders, how)
         if norm is None:
             np.negative(bias, out=columns[MEAN])
             columns[FACTOR] = 1
         else:
-            sums = np.empty((borders[-1], 3, width), np.float32)
             each(lambda lo, hi: moments(sums, y, lo, hi), borders)
-            follow(norm, columns, sums, rows, bias, *read)
-        key, kept = (draw_key(), threshold(self.p)) if self.p else (0, 65536)
-        how = slope, *key_words(key), np.uint64(kept)
-        out = empty(y.shape, np.float32)
+            settle(columns, sums, rows, bias, *read, *moving(norm))
         each(lambda lo, hi: end(out, y, columns, *how, lo, hi), borders)
         return torch.from_numpy(out), (y, columns, borders, how)
 
@@ -151,13 +169,17 @@ class _Ending(Stage):
         (y, columns, borders, how), g, width = kept, grad.numpy(), grad.shape[1]
         # Without rows there is one block, of zeros.
         dy, sums = empty(y.shape, np.float32), np.zeros((max(1, borders[-1]), 3, width), np.float32)
-        each(lambda lo, hi: _back(dy, sums, g, y, columns, *how, lo, hi), borders)
-        back = np.empty((2, width), np.float32)
-        turn(back, sums, columns, max(1, len(y)))
+        back, whole = np.empty((2, width), np.float32), self.norm is not None and len(borders) == 2
+        if whole:
+            _whole_back(dy, back, sums, g, y, columns, *how)
+        else:
+            each(lambda lo, hi: _back(dy, sums, g, y, columns, *how, lo, hi), borders)
+            turn(back, sums, columns, max(1, len(y)))
         plain, by_off, by_slope = sums[0]
         found = [plain]
         if self.norm is not None:
-            each(lambda lo, hi: _spread(dy, y, columns, back, lo, hi), borders)
+            if not whole:
+                each(lambda lo, hi: _spread(dy, y, columns, back, lo, hi), borders)
             # The mean takes the bias out again.
             found = [np.zeros(width, np.float32), by_off * columns[RATE], plain]
         found = found if self.biased else found[1:]

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from structmae.fast import ending
 from structmae.fast.chain import Chain, Product
+from structmae.fast.columns import BLOCK
 from structmae.fast.dropout import dropout
 from structmae.fast.ending import ended
 from structmae.fast.sparse import dense
@@ -54,6 +56,16 @@ def test_is_its_parts(norm, act, rows, p, biased, off):
         assert one.shape == another.shape
         size = max(1.0, float(another.abs().max()), off)
         torch.testing.assert_close(one.double(), another.double(), rtol=1e-4, atol=1e-4 * size)
+
+
+@given(st.sampled_from([9, 129, 300]), st.sampled_from([0.0, 0.3]))
+def test_runs_of_several_threads_are_one(rows, p):
+    y, bias, norm, act = torch.randn(rows, 32), torch.randn(32), nn.BatchNorm1d(32), nn.PReLU()
+    alone = gradients(ended, y, bias, copy.deepcopy(norm), act, p)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ending, "blocks", lambda shape: list(range(-(-shape[0] // BLOCK) + 1)))
+        several = gradients(ended, y, bias, norm, act, p)
+    assert all(torch.equal(one, other) for one, other in zip(alone, several, strict=True))
 
 
 def test_which_ends_have_kernels():
