@@ -22,9 +22,13 @@ HARNESS = {"probe.search": "true"}  # of graphs; `structmae pretrain` has the pu
 BASE = "graphmae"  # whose features baselines read
 MORE = {  # arms that evaluators have besides
     "link_prediction": ("own_decoder", "common_neighbours", "adamic_adar", "preferential_attachment"),
-    "forecasting": ("last_value", "seasonal_naive", "nlinear"),
+    "forecasting": ("last_value", "seasonal_naive", "nlinear", "finetuned", "supervised"),
     "imputation": ("linear", "last_value", "mean"),
+    "classification": ("raw", "rocket"),
 }
+TUNED = MORE["forecasting"][
+    3:
+]  # encoder and head trained with targets, from the pre-trained weights and from random ones
 PROBE = 2e11  # about what scoring costs, in multiplications of a forward pass: some ten seconds on a core
 
 
@@ -65,6 +69,10 @@ def plan(
         fits = "graph_classification" if method.baseline in OF_GRAPHS else "node_classification"
         if method.baseline and table.task != fits:
             raise StructmaeError(f"method {method.name}: baseline {method.baseline} is for {fits}, not {table.task}")
+        if method.baseline and table.labels:
+            raise StructmaeError(
+                f"method {method.name}: baseline {method.baseline} is fitted on all labels, not on few"
+            )
         if method.features not in ARMS and method.features not in MORE.get(table.task, ()):
             raise StructmaeError(f"method {method.name}: features={method.features!r} is not one of {', '.join(ARMS)}")
     if "train.seed" in asked:
@@ -159,7 +167,13 @@ def loader(table: Definition, asked: Mapping[str, str]) -> Callable[[Cell], Any]
 
 
 def _level(table: Definition) -> str:
-    return {"graph_classification": "graph", "forecasting": "panel", "imputation": "panel"}.get(table.task, "node")
+    levels = {
+        "graph_classification": "graph",
+        "forecasting": "panel",
+        "imputation": "panel",
+        "classification": "sample",
+    }
+    return levels.get(table.task, "node")
 
 
 def check(table: Definition, data: Any) -> None:
@@ -167,6 +181,7 @@ def check(table: Definition, data: Any) -> None:
     level, labels = _level(table), table.task.endswith("classification")
     if data.level != level or (labels and data.y is None):
         needs = f"{level} labels" if labels else "a single graph" if level == "node" else "a table of series"
+        needs = "labelled recordings" if level == "sample" else needs
         raise StructmaeError(f"{table.task} needs {needs}, and {data.name} has none")
     reads = level == "node" and labels and table.drawn == "given"
     if reads and (data.split is None or not len(data.split["validation"])):

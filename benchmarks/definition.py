@@ -1,8 +1,9 @@
 """What a table compares: one small TOML file, `definitions/NAME.toml` or a person's own by its path."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Method:
     features: str = "pretrained"
     settings: tuple[tuple[str, Any], ...] = ()
     baseline: str | None = None
+    chosen: tuple[tuple[str, Any], ...] = ()  # of its grid: short names of options, and values
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Definition:
     published: tuple[Published, ...]
     fewer: dict[str, int]  # seeds by "data" or "data/method", where the table has another number
     drawn: str  # "random": a split of its own for each seed
+    labels: tuple[int, ...] = ()  # a class: classification with so few, each a column; without it with all
 
     def seeds_of(self, data: str, method: Method) -> int:
         """How many seeds the table has of a method on a data set."""
@@ -76,7 +79,7 @@ def read(table: str) -> Definition:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StructmaeError(f"{path} is not TOML: {error}") from None
     kinds = {"title": str, "task": str, "metrics": list, "split": str, "seeds": int, "how": str, "data": list}
-    more = {"published": list, "seeds_of": dict, "splits": str}
+    more = {"published": list, "seeds_of": dict, "splits": str, "labels": list}
     _keys(path, "the table", tree, {**kinds, "methods": dict}, more)
     data = tree["data"]
     if not data or not all(isinstance(name, str) for name in data) or len(set(data)) < len(data):
@@ -92,7 +95,12 @@ def read(table: str) -> Definition:
         raise StructmaeError(f"{path}: metrics=[] names none: give one at least, such as ['accuracy']")
     if tree["seeds"] < 1:
         raise StructmaeError(f"{path}: seeds={tree['seeds']} must be 1 or more")
-    methods = tuple(_method(path, name, about) for name, about in tree["methods"].items())
+    labels = tuple(tree.get("labels", ()))
+    if not all(type(size) is int and size > 0 for size in labels):
+        raise StructmaeError(f"{path}: labels={list(labels)} must be whole numbers from 1 on, such as [1, 5, 10]")
+    if labels and tree["task"] not in ("node_classification", "classification"):
+        raise StructmaeError(f"{path}: labels={list(labels)} are for node_classification and classification")
+    methods = tuple(method for name, about in tree["methods"].items() for method in _methods(path, name, about))
     if not methods:
         raise StructmaeError(
             f"{path}: [methods] is empty: name one at least, such as graphmae = {{ recipe = 'graphmae' }}"
@@ -107,7 +115,13 @@ def read(table: str) -> Definition:
             rule = "a data set or data/method of the table, and a whole number from 1 on"
             raise StructmaeError(f"{path}: seeds_of {where} = {number!r}: must be {rule}")
     plain = {key: tree[key] for key in kinds if key not in ("data", "metrics")}
-    lists = {"data": tuple(data), "metrics": tuple(tree["metrics"]), "methods": methods, "published": published}
+    lists: dict[str, Any] = {
+        "labels": labels,
+        "data": tuple(data),
+        "metrics": tuple(tree["metrics"]),
+        "methods": methods,
+        "published": published,
+    }
     return Definition(name=path.stem, folder=path.parent, fewer=fewer, drawn=tree["splits"], **lists, **plain)
 
 
@@ -124,15 +138,25 @@ def joined(table: Definition, files: Sequence[Path]) -> Definition:
     return replace(table, methods=tuple(methods))
 
 
-def _method(path: Path, name: str, about: Any) -> Method:
+def _methods(path: Path, name: str, about: Any) -> Iterator[Method]:
+    """One; or with a `grid`, an option and its values, one for each choice, called by what it chooses."""
     if isinstance(about, dict) and "baseline" in about:
         _keys(path, f"method {name}", about, {"baseline": str})
-        return Method(name, "", baseline=about["baseline"])
-    _keys(path, f"method {name}", about, {"recipe": str}, {"features": str, "settings": dict})
-    recipe = about["recipe"]
+        yield Method(name, "", baseline=about["baseline"])
+        return
+    _keys(path, f"method {name}", about, {"recipe": str}, {"features": str, "settings": dict, "grid": dict})
+    recipe, grid = about["recipe"], about.get("grid", {})
     if recipe.endswith(".toml"):
         recipe = str(path.parent / recipe)
-    return Method(name, recipe, about.get("features", "pretrained"), tuple(about.get("settings", {}).items()))
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise StructmaeError(f"{path}: {key}={values!r} in the grid of {name} must be a list of values")
+    for choice in product(*grid.values()):
+        settings = {**about.get("settings", {}), **dict(zip(grid, choice, strict=True))}
+        chosen = tuple((key.rpartition(".")[2], value) for key, value in zip(grid, choice, strict=True))
+        called = ", ".join(f"{key}={value}" for key, value in chosen) or name
+        features = about.get("features", "pretrained")
+        yield Method(called, recipe, features, tuple(settings.items()), chosen=chosen)
 
 
 def _published(path: Path, about: Any, data: list[str]) -> Published:

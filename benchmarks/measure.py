@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -9,12 +10,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import results
-from cells import BASE, Cell, check, fresh_peak, loader, protocol
+from cells import BASE, TUNED, Cell, check, fresh_peak, loader, protocol
 from definition import Definition
 
 import structmae
 from structmae.errors import StructmaeError
 
+COSTS = ("epochs", "seconds", "peak_memory")
 EACH, HELD = 20, 30  # nodes of each class to train on and to validate on, in a random split
 
 
@@ -65,7 +67,7 @@ def measure(
     make = _baseline if cell.baseline else _pretrained
     scored, about, cost = make(table, cell, args, asked, data)
     found: dict[str, list[Score]] = {}
-    for score in scores(table.task, scored):
+    for score in scores(table, scored):
         if score.metric in table.metrics:
             found.setdefault(score.features, []).append(score)
     if scored["split"] != table.split or {score.metric for some in found.values() for score in some} != set(
@@ -80,7 +82,7 @@ def measure(
     for method in cell.missing:
         if method.features not in found:
             raise StructmaeError(f"method {method.name}: the evaluation has no features={method.features}")
-        trained = cell.baseline or method.features in ("pretrained", "own_decoder")
+        trained = cell.baseline or method.features in ("pretrained", "own_decoder", *TUNED)
         for score in found[method.features]:
             line = {"table": table.name, "data": cell.data, "recipe": method.name, "seed": cell.seed}
             line |= {"metric": score.metric, "at": score.at, "split": table.split, "value": score.value, **score.facts}
@@ -100,7 +102,29 @@ def _pretrained(
         threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
     )  # fmt: skip
     about = {key: run.result[key] for key in ("versions", "device", "threads", "size")}
-    return run.evaluate(task=table.task), about, {key: run.result[key] for key in ("epochs", "seconds", "peak_memory")}
+    options = {"labels": table.labels} if table.labels else {}
+    scored, cost = run.evaluate(task=table.task, **options), {key: run.result[key] for key in COSTS}
+    if {method.features for method in cell.missing} & set(TUNED):
+        cost["seconds"] += _tune(run, scored, cell, args)
+    return scored, about, cost
+
+
+def _tune(run: structmae.Run, scored: dict[str, Any], cell: Cell, args: argparse.Namespace) -> float:
+    """Adds the errors of encoder and head trained together at each horizon: after pre-training, and without. Gives the
+    seconds of the first; the other takes as many steps, and no pre-training."""
+    seconds = 0.0
+    for row in scored["rows"]:
+        horizon = row["horizon"]
+        out = cell.folder / f"tuned-{horizon}"
+        tuned = structmae.finetune(
+            run, "forecasting", settings={"finetune.horizon": horizon}, seed=cell.seed, out=out, resume=out.exists(),
+            evaluate=True, device=args.device, threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
+        )  # fmt: skip
+        found, seconds = tuned.result["evaluation"], seconds + tuned.result["seconds"]
+        row |= dict(zip(TUNED, (found["pretrained"], found["random_init"]), strict=True))
+    for arm in TUNED:
+        scored[arm] = statistics.fmean(row[arm] for row in scored["rows"])
+    return seconds
 
 
 def _baseline(
@@ -129,13 +153,14 @@ def _baseline(
     return scored, about, {"epochs": made.epochs, "seconds": round(seconds, 4), "peak_memory": None}
 
 
-def drawn(graphs: structmae.Graphs, seed: int) -> structmae.Graphs:
+def drawn(graphs: structmae.Graphs, seed: int, without: Any = ()) -> structmae.Graphs:
     """The graph with a random split (Shchur et al., Pitfalls of graph neural network evaluation, 2018): of each class
-    `EACH` nodes to train and `HELD` to validate, all others to test."""
+    `EACH` nodes to train and `HELD` to validate, all others to test; the nodes `without` are in none of them."""
     import torch
 
     assert graphs.y is not None
     order = torch.randperm(len(graphs.y), generator=torch.Generator().manual_seed(seed))
+    order = order[~torch.isin(order, torch.as_tensor(without, dtype=torch.long))]
     parts: dict[str, list[torch.Tensor]] = {"train": [], "validation": [], "test": []}
     for label in range(len(graphs.classes)):
         mine = order[graphs.y[order] == label]
@@ -150,15 +175,21 @@ def drawn(graphs: structmae.Graphs, seed: int) -> structmae.Graphs:
     return replace(graphs, split=split, split_source=f"random, seed {seed}")
 
 
-def scores(task: str, scored: Mapping[str, Any]) -> Iterator[Score]:
+def scores(table: Definition, scored: Mapping[str, Any]) -> Iterator[Score]:
     """What a task's evaluation says, arm by arm."""
-    yield from _READERS.get(task, _plain)(scored)
+    yield from (_few if table.labels else _READERS.get(table.task, _plain))(scored)
 
 
 def _plain(scored: Mapping[str, Any]) -> Iterator[Score]:
     for row in scored["rows"]:
         facts = {key: row.get(key) for key in ("validation", "n", "probe", "folds", "chosen", "right") if key in row}
         yield Score(row["features"], scored["metric"], row["value"], facts=facts)
+
+
+def _few(scored: Mapping[str, Any]) -> Iterator[Score]:
+    for row in scored["few_labels"]:
+        facts = {"subsets": row["n"], "over_subsets": row["std"]}
+        yield Score(row["features"], scored["metric"], row["value"], at=f"{row['labels']} a class", facts=facts)
 
 
 def _links(scored: Mapping[str, Any]) -> Iterator[Score]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import definition
+import pictures
 import results
 import speed_report
 import systems
@@ -20,7 +21,7 @@ import ties
 from definition import FRACTIONS, METRICS, Definition
 
 from structmae.cli import Parser
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
 
 
 class Column(NamedTuple):
@@ -233,8 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("table", metavar="TABLE", help="systems, speed, one of benchmarks/definitions, or a .toml file")
     made.add_argument("--format", choices=list(FORMATS), default="md")
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines are (benchmarks/results)")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="of few labels and of a grid: draw it, too")
     args = made.parse_args(arguments)
     try:
+        if args.plot and args.table in (systems.TABLE, speed_report.TABLE):
+            raise UsageError(f"--plot: {args.table} has no axis to draw along; few_label and ablation have one")
         if args.table == systems.TABLE:
             _print(systems_table.render(args.results or results.FOLDER, args.format))
             return 0
@@ -251,6 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise StructmaeError(
                 f"{path} has {min(other)}; the table is of {', '.join(table.metrics)} on {table.split}"
             )
+        if args.plot:
+            pictures.draw(table, lines, args.plot)
     except StructmaeError as error:
         print(f"benchmarks/tables.py: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,11 +1,15 @@
 """Node classification: a linear probe on frozen node vectors."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from structmae.data import Graphs
 from structmae.errors import StructmaeError, UsageError
+from structmae.evaluate import few
 from structmae.evaluate.arms import arms
 from structmae.evaluate.folds import packed
 from structmae.evaluate.probe import fit_probe
@@ -26,14 +30,28 @@ def check(graphs: Graphs, recipe: Recipe) -> None:
         raise UsageError(f"encoder.pool={recipe.encoder.pool} gives one vector a graph: set encoder.pool=none")
 
 
-def evaluate(encoder: Encoder, initial: Encoder, source: GraphSource, graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
-    """The evaluation of `encoder` beside `initial`, the same before training, and plain features: see `arms`."""
+def evaluate(
+    encoder: Encoder,
+    initial: Encoder,
+    source: GraphSource,
+    graphs: Graphs,
+    recipe: Recipe,
+    *,
+    labels: Sequence[int] = (),
+) -> dict[str, Any]:
+    """The evaluation of `encoder` beside `initial`, the same before training, and plain features: see `arms`. With
+    `labels` it has `few_labels` besides: see `score`."""
     check(graphs, recipe)
-    return score(arms(encoder, initial, source, pool="none"), graphs, recipe)
+    return score(arms(encoder, initial, source, pool="none"), graphs, recipe, labels=labels)
 
 
-def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
-    """Accuracy on the test nodes for each arm of `features` (N, width), read once, after validation has chosen."""
+def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe, *, labels: Sequence[int] = ()) -> dict[str, Any]:
+    """Accuracy on the test nodes for each arm of `features` (N, width), read once, after validation has chosen.
+
+    `few_labels`: the same with so many `labels` a class of the training nodes, over several draws of them. There
+    validation nodes would be more than those that teach, and none is read: logistic regression, its C by folds inside
+    the labels.
+    """
     assert graphs.split is not None
     assert graphs.y is not None
     train, validation, test = (graphs.split[part] for part in ("train", "validation", "test"))
@@ -64,4 +82,21 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe) -> dict[s
         "split_source": graphs.split_source,
         **{row["features"]: row["value"] for row in rows},
         "rows": rows,
+        **(_few(features, graphs, labels) if labels else {}),
     }
+
+
+def _few(features: dict[str, Tensor], graphs: Graphs, labels: Sequence[int]) -> dict[str, Any]:
+    assert graphs.split is not None
+    assert graphs.y is not None
+    y, train, test = (part.numpy() for part in (graphs.y, graphs.split["train"], graphs.split["test"]))
+    subsets, notes = few.few(y, train, labels)
+    found: list[dict[str, Any]] = []
+    for arm, vectors in features.items():
+        x = vectors.numpy().astype(np.float64)
+
+        def value(chosen: NDArray[np.int64], x: few.Wide = x) -> float:
+            return few.logistic(x[chosen], y[chosen], x[test], y[test])
+
+        found += few.rows(arm, subsets, value)
+    return {"few_labels": found, "notes": notes}

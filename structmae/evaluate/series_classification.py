@@ -1,32 +1,25 @@
 """Classification of series: logistic regression on frozen vectors of recordings, with all labels and with few."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
-from sklearn.model_selection import StratifiedKFold
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import RidgeClassifierCV
 from torch import Tensor
 
 from structmae.data.series import Series
 from structmae.errors import StructmaeError, UsageError
 from structmae.evaluate import rocket
-from structmae.evaluate.folds import Fold, accuracy, best_cost
+from structmae.evaluate.few import LABELS, few, logistic, rows, standardised
+from structmae.evaluate.folds import accuracy
 from structmae.evaluate.frozen import AT_ONCE, frozen
 from structmae.nn.base import Encoder
 from structmae.recipe import Recipe
 
-COSTS = (1e-2, 1e-1, 1.0, 10.0, 100.0)
 PENALTIES = tuple(10.0**power for power in range(-3, 4))  # of the ridge that reads MiniRocket's features
-LABELS = (1, 5, 10, 25)  # of each class
-SUBSETS = 5
-FOLDS = 5
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
 
@@ -48,13 +41,14 @@ def evaluate(
     data: Series,
     recipe: Recipe,
     *,
+    labels: Sequence[int] = LABELS,
     progress: Callable[[str], None] | None = None,
     at_once: int = AT_ONCE,
 ) -> dict[str, Any]:
     """The evaluation of `encoder` beside `initial`, the same before training, raw values, and MiniRocket where tsai is
     installed. Classifiers are fitted on the training recordings alone; the test recordings are read once.
 
-    `rows` have all labels, `few_labels` the mean and standard deviation over subsets of some labels a class. progress:
+    `rows` have all labels, `few_labels` the mean and standard deviation over subsets of `labels` a class. progress:
     takes a line as each arm is done. at_once: series of windows that an encoder reads at once.
 
     Raises UsageError and StructmaeError as `check` does, and StructmaeError where there are too few labels.
@@ -77,33 +71,33 @@ def evaluate(
     arms["raw"] = padded.reshape(len(padded), -1)
     notes = [] if rocket.available() else [rocket.NOTE]
     say = progress or (lambda text: None)
-    subsets, left_out = few(data.y, fitted)
+    subsets, left_out = few(data.y, fitted, labels)
     names = [*arms, *(["rocket"] if rocket.available() else [])]
-    rows: list[dict[str, Any]] = []
+    whole: list[dict[str, Any]] = []
     few_labels: list[dict[str, Any]] = []
     for arm in names:
-        scored = []
-        for chosen in (fitted, *(subset for each in subsets.values() for subset in each)):
+
+        def score(chosen: NDArray[np.int64], arm: str = arm) -> float:
+            assert data.y is not None
             if arm == "rocket":
                 x, x_test = rocket.features(padded[chosen], padded[test], seed=0)
             else:
                 x, x_test = arms[arm][chosen], arms[arm][test]
             read = ridge if arm == "rocket" else logistic
-            scored.append(read(x.astype(np.float64), data.y[chosen], x_test.astype(np.float64), data.y[test]))
-        whole, *parts = scored
-        rows.append({"features": arm, "value": whole, "validation": None, "std": None, "n": len(test)})
-        for size, each in zip(subsets, np.reshape(parts, (-1, SUBSETS)), strict=True):
-            spread = {"value": float(each.mean()), "std": float(each.std(ddof=1)), "n": SUBSETS}
-            few_labels.append({"features": arm, "labels": size, **spread})
-        say(f"{arm}: accuracy {whole:.4f}")
+            return read(x.astype(np.float64), data.y[chosen], x_test.astype(np.float64), data.y[test])
+
+        value = score(fitted)
+        whole.append({"features": arm, "value": value, "validation": None, "std": None, "n": len(test)})
+        few_labels += rows(arm, subsets, score)
+        say(f"{arm}: accuracy {value:.4f}")
     return {
         "task": "classification",
         "metric": "accuracy",
         "better": "higher",
         "split": "test",
         "split_source": data.split_source,
-        **{row["features"]: row["value"] for row in rows},
-        "rows": rows,
+        **{row["features"]: row["value"] for row in whole},
+        "rows": whole,
         "few_labels": few_labels,
         "notes": [*notes, *left_out],
     }
@@ -131,49 +125,7 @@ def raw(source: Any) -> Array:
     return values.numpy()
 
 
-def few(y: NDArray[np.int64], fitted: NDArray[np.int64]) -> tuple[dict[int, list[NDArray[np.int64]]], list[str]]:
-    """For each of `LABELS` that every class has, subsets of `fitted` with so many recordings a class, the same for
-    every encoder; and notes on the sizes left out."""
-    members = [fitted[y[fitted] == label] for label in np.unique(y[fitted])]
-    fewest = min(len(each) for each in members)
-    subsets = {
-        size: [
-            np.sort(
-                np.concatenate([np.random.default_rng([subset, size]).permutation(each)[:size] for each in members])
-            )
-            for subset in range(SUBSETS)
-        ]
-        for size in LABELS
-        if size <= fewest
-    }
-    notes = [f"left out: {size} labels a class, for a class has {fewest}" for size in LABELS if size > fewest]
-    return subsets, notes
-
-
-def logistic(x: Wide, y: NDArray[np.int64], x_test: Wide, y_test: NDArray[np.int64]) -> float:
-    """Test accuracy of logistic regression on standardised features; its C is chosen inside the training labels `y` by
-    stratified folds, or 1 where a class has fewer than 3 labels."""
-    fewest = int(np.unique(y, return_counts=True)[1].min())
-    cost = 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a large C on separable classes has no end
-        if fewest >= 3:
-            splits = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(x, y)
-            cost = best_cost(_machine, COSTS, (_standardised(x[a], y[a], x[b], y[b]) for a, b in splits))
-        return accuracy(_machine(cost), *_standardised(x, y, x_test, y_test))
-
-
 def ridge(x: Wide, y: NDArray[np.int64], x_test: Wide, y_test: NDArray[np.int64]) -> float:
     """Test accuracy of what MiniRocket's authors put on its features; the penalty by leave-one-out inside the training
     labels."""
-    return accuracy(RidgeClassifierCV(alphas=PENALTIES), *_standardised(x, y, x_test, y_test))
-
-
-def _machine(cost: float) -> Any:
-    return LogisticRegression(C=cost, max_iter=1000)
-
-
-def _standardised(x: Wide, y: NDArray[np.int64], x_test: Wide, y_test: NDArray[np.int64]) -> Fold:
-    """Both by the mean and deviation of the training rows."""
-    scaler = StandardScaler().fit(x)
-    return scaler.transform(x), y, scaler.transform(x_test), y_test
+    return accuracy(RidgeClassifierCV(alphas=PENALTIES), *standardised(x, y, x_test, y_test))

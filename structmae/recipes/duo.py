@@ -4,7 +4,7 @@ Paper    ours. Features as GraphMAE (Hou et al., KDD 2022), edges as MaskGAE (Li
 Keeps    GraphMAE's learned token, random replacement, re-masking, GNN decoder and scaled cosine error; MaskGAE's walks,
          whose edges the encoder then lacks, and its decoder of pairs.
 Adds     both in one model and step: what a node says has to be told from what is left of its surroundings. Vectors are
-         averaged over neighbours twice before they are read.
+         averaged over neighbours once before they are read.
 Score    none yet: the settings are first guesses, which nothing has chosen
 Command  structmae pretrain --data cora --recipe duo
 """
@@ -17,11 +17,11 @@ RECIPE = Recipe(
     summary="hide nodes and edges at once: rebuild features, and tell hidden edges from pairs that are none",
     paper="ours, of GraphMAE (KDD 2022) and MaskGAE (KDD 2023)",
     mask=MaskOptions(
-        ratio=0.5, random=0.05, random_from="any", edge_ratio=0.5, edge_act="drop", edge_strategy="walk", length=3
+        ratio=0.5, random=0.05, random_from="any", edge_ratio=0.5, edge_act="drop", edge_strategy="uniform", length=3
     ),
-    encoder=EncoderOptions(layer="gcn", layers=2, hidden=512, heads=4, dropout=0.4, norm="batchnorm", smooth=2),
+    encoder=EncoderOptions(layer="gat", layers=2, hidden=512, heads=4, dropout=0.2, norm="batchnorm", smooth=1),
     heads={
-        "features": HeadOptions(layer="gcn", loss="sce", gamma=3.0),
+        "features": HeadOptions(layer="gat", loss="sce", gamma=3.0),
         "edges": HeadOptions(of="pair", layers=1, hidden=64, loss="bce", remask="none"),
     },
     train=TrainOptions(epochs=500, lr=1e-3, weight_decay=2e-4, schedule="cosine"),
@@ -30,6 +30,6 @@ RECIPE = Recipe(
     overrides=(
         *(override for override in GRAPHMAE.overrides if override.on == "level:node"),
         Override("level:graph", {"encoder.pool": "mean", "encoder.smooth": 0}),
-        *(Override(name, {"tokens.normalize": "row"}) for name in ("cora", "citeseer", "pubmed")),
+        *(Override(name, {"tokens.normalize": "row"}, "published") for name in ("cora", "citeseer", "pubmed")),
     ),
 )

@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data
 
 import structmae
 from structmae import train
+from structmae.recipe import resolve
 
 RUN = Path(__file__).parents[2] / "benchmarks" / "run.py"
 SETTINGS = {"train.epochs": 2, "encoder.hidden": 8, "encoder.heads": 2, "probe.epochs": 3}
@@ -280,6 +282,9 @@ def test_graph_level_and_a_recipe_file(run, table, tmp_path):
         "link_prediction",
         "forecasting",
         "imputation",
+        "few_label",
+        "few_label_series",
+        "ablation",
     ],
 )
 def test_the_tables_that_come_with_it(script, tmp_path, name):
@@ -372,6 +377,95 @@ def test_links_have_two_metrics(run, table, tmp_path):
     }
 
 
+def test_forecasts_tuned_and_supervised(run, table, tmp_path):
+    tune = 'settings = { "finetune.head_epochs" = 0, "finetune.epochs" = 1, "finetune.items" = 8 }'
+    methods = {
+        "patchtst": 'recipe = "patchtst"',
+        "finetuned": f'recipe = "patchtst", features = "finetuned", {tune}',
+        "supervised": f'recipe = "patchtst", features = "supervised", {tune}',
+        "nlinear": 'recipe = "patchtst", features = "nlinear"',
+    }
+    path = Path(table(data=["lorenz96"], task="forecasting", seeds=1, methods=methods))
+    path.write_text(path.read_text().replace('["accuracy"]', '["mse"]'))
+    small = {
+        "train.epochs": 1, "train.items": 8, "encoder.layers": 1, "encoder.hidden": 8, "encoder.heads": 2,
+        "encoder.feed_forward": 8, "tokens.context": 48,
+    }  # fmt: skip
+    words = [word for pair in small.items() for word in ("--set", "{}={}".format(*pair))]
+    code, summary, err = run(str(path), settings=["--threads", "1", *words])
+    assert (code, summary["ran"]) == (0, 2), err
+    found = {(line["recipe"], line["at"]): line for line in lines(tmp_path)}
+    horizons = {at for _, at in found}
+    assert {name for name, _ in found} == set(methods)
+    assert len(found) == 4 * len(horizons)
+    for at in horizons:
+        assert len({found[name, at]["value"] for name in ("patchtst", "finetuned", "supervised")}) > 1
+        assert found["supervised", at]["seconds"] > 0
+        assert found["nlinear", at]["seconds"] == 0
+    assert not list((tmp_path / "out" / "runs").glob("*/"))
+
+
+def test_few_labels_are_columns(run, table, tmp_path, monkeypatch):
+    monkeypatch.setattr("structmae.evaluate.few.SUBSETS", 2)
+    mine = table(labels=[1, 2], data=["sbm:n=120,seed=1"], seeds=1)
+    code, summary, err = run(mine)
+    assert (code, summary["ran"], summary["lines"]) == (0, 1, 4), err
+    found = {(line["recipe"], line["at"]): line for line in lines(tmp_path)}
+    own = structmae.pretrain("sbm:n=120,seed=1", settings=SETTINGS, progress=False, threads=1).evaluate(labels=[1, 2])
+    for row in own["few_labels"]:
+        method = {"pretrained": "graphmae", "raw_features": "raw"}.get(row["features"])
+        if method:
+            line = found[method, f"{row['labels']} a class"]
+            assert (line["value"], line["over_subsets"], line["subsets"]) == (row["value"], row["std"], 2)
+    assert run(mine)[1]["there"] == 1
+
+
+def test_few_labels_of_recordings(run, script, tmp_path, monkeypatch):
+    for name, value in {"COSTS": (1.0,), "SUBSETS": 2, "FOLDS": 2}.items():
+        monkeypatch.setattr(f"structmae.evaluate.few.{name}", value)
+    monkeypatch.setattr("structmae.evaluate.rocket.available", lambda: False)
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "Small"
+    folder.mkdir()
+    for part, count in (("TRAIN", 18), ("TEST", 12)):
+        text = ["@problemName Small", "@timeStamps false", "@univariate false", "@classLabel true a b c", "@data"]
+        for index in range(count):
+            rows = rng.normal(size=(2, 40)) + 4 * (index % 3)
+            text.append(":".join([*(",".join(f"{x:.3f}" for x in row) for row in rows), "abc"[index % 3]]))
+        (folder / f"Small_{part}.ts").write_text("\n".join(text))
+    source = script("definition").HERE / "definitions" / "few_label_series.toml"
+    mine = tmp_path / "mine.toml"
+    text = (
+        source.read_text().replace('["basicmotions", "japanesevowels"]', '["Small"]').replace("seeds = 3", "seeds = 1")
+    )
+    mine.write_text(text.replace("[1, 5, 10, 25]", "[1, 5]").replace("rocket = {", "# rocket = {"))
+    small = {
+        "train.epochs": 2, "encoder.layers": 1, "encoder.hidden": 8, "encoder.heads": 2, "encoder.feed_forward": 8,
+        "tokens.context": 40,
+    }  # fmt: skip
+    words = [word for pair in small.items() for word in ("--set", "{}={}".format(*pair))]
+    code, summary, err = run(str(mine), settings=["--threads", "1", *words])
+    assert (code, summary["ran"], summary["lines"]) == (0, 2, 10), err
+    found = {(line["recipe"], line["at"]) for line in lines(tmp_path)}
+    methods = ("patchtst", "spectrogram", "random_init", "random_init_spectrogram", "raw")
+    assert found == {(method, f"{size} a class") for method in methods for size in (1, 5)}
+
+
+@pytest.mark.parametrize("card", ["basicmotions", "japanesevowels"])
+def test_recipes_of_few_labels_have_one_budget(script, card):
+    table, settled = script("definition").read("few_label_series"), []
+    for method in table.methods:
+        options = resolve(method.recipe, dict(method.settings), data=card, level="sample").settings()
+        settled.append([options[key] for key in BUDGET])
+    assert all(each == settled[0] for each in settled)
+
+
+BUDGET = (
+    "train.epochs", "train.batch_size", "train.items", "train.lr", "encoder.layers", "encoder.hidden", "encoder.heads",
+    "encoder.feed_forward",
+)  # fmt: skip
+
+
 def test_jobs_give_the_same_and_a_budget_leaves_the_rest(run, table, tmp_path):
     mine = table(seeds=3)
     code, summary, _ = run(mine, "--budget", "0s")
@@ -399,6 +493,11 @@ def test_jobs_give_the_same_and_a_budget_leaves_the_rest(run, table, tmp_path):
         ({"methods": {}}, "is empty"),
         ({"methods": {"a": "recipe = 'graphmae', features = 'raw'"}}, "features='raw'"),
         ({"dat": ["karate"]}, "unknown key 'dat'"),
+        ({"labels": [0]}, "must be whole numbers from 1 on"),
+        ({"labels": [1], "task": "link_prediction"}, "are for node_classification and classification"),
+        ({"labels": [1], "methods": {"a": "baseline = 'gcn'"}}, "on all labels, not on few"),
+        ({"methods": {"a": "recipe = 'graphmae', grid = {'mask.ratio' = 0.5}"}}, "must be a list of values"),
+        ({"methods": {"a": "recipe = 'graphmae', grid = {'mask.rate' = [0.5]}"}}, "mask.rate"),
     ],
 )
 def test_a_definition_says_what_is_wrong_with_it(run, table, change, said):

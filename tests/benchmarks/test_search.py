@@ -62,7 +62,7 @@ def test_what_is_there_is_not_run_again_and_top_adds_seeds_to_the_best(search, c
     second = [value[json.dumps(line["settings"])] for line in more[4:] if line["seed"] == 1]
     assert sorted(second) == sorted(value.values())[-2:]
     assert len(more) == 4 + 2 * 2
-    assert {line["split"] for line in more} == {"validation"}
+    assert {line["split"] for line in more} == {"held out"}
     assert len(capsys.readouterr().out.splitlines()) == 4 + 2
 
 

@@ -8,8 +8,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from structmae.errors import StructmaeError, UsageError
-from structmae.evaluate import rocket, series_classification
-from structmae.evaluate.series_classification import COSTS, check, evaluate, few, logistic, raw, vectors
+from structmae.evaluate import few as few_labels
+from structmae.evaluate import rocket
+from structmae.evaluate.few import COSTS, few, logistic
+from structmae.evaluate.series_classification import check, evaluate, raw, vectors
 from structmae.options import EncoderOptions
 from structmae.recipe import Recipe
 
@@ -45,7 +47,7 @@ def recordings(each=12, seed=0):
 
 @pytest.fixture
 def no_rocket(monkeypatch):
-    monkeypatch.setattr(series_classification, "FOLDS", 2)
+    monkeypatch.setattr(few_labels, "FOLDS", 2)
     monkeypatch.setattr(rocket, "available", lambda: False)
 
 
