@@ -96,6 +96,8 @@ def _pretrained(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     if cell.folder.exists() and not (cell.folder / "config.json").exists():
         shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
+    from structmae.threads import thread_limit
+
     settings = {**protocol(cell.recipe), **cell.own, **asked}
     run = structmae.pretrain(
         data, cell.recipe, settings=settings, seed=cell.seed, out=cell.folder, resume=True, device=args.device,
@@ -103,7 +105,9 @@ def _pretrained(
     )  # fmt: skip
     about = {key: run.result[key] for key in ("versions", "device", "threads", "size")}
     options = {"labels": table.labels} if table.labels else {}
-    scored, cost = run.evaluate(task=table.task, **options), {key: run.result[key] for key in COSTS}
+    cost = {key: run.result[key] for key in COSTS}
+    with thread_limit(args.threads):  # scikit-learn's threads, too, which wait for each other where cores are busy
+        scored = run.evaluate(task=table.task, **options)
     if {method.features for method in cell.missing} & set(TUNED):
         cost["seconds"] += _tune(run, scored, cell, args)
     return scored, about, cost
