@@ -79,7 +79,8 @@ def draw(table: Definition, lines: Sequence[results.Line], path: Path) -> None:
                 ax.errorbar(x, mean, std, label=label, marker=mark, capsize=2, linewidth=1.2, markersize=4)
         if table.labels:
             ax.set_xscale("log")
-            ax.set_xticks(table.labels, map(str, table.labels))
+            there = sorted({point.x for points in some.values() for point in points})
+            ax.set_xticks(there, [f"{x:g}" for x in there])
             ax.minorticks_off()
         ax.set(title=data, xlabel=first)
         ax.grid(alpha=0.3)

@@ -50,8 +50,10 @@ def _p(pairs: Sequence[tuple[float, float]]) -> float:
     """Two-sided; 1 where no pair differs."""
     from scipy.stats import ttest_rel
 
-    one, other = zip(*pairs, strict=True)
-    if one == other:
+    apart = [a - b for a, b in pairs]
+    if not any(apart):
         return 1.0
-    found: Any = ttest_rel(one, other)
-    return 0.0 if found.pvalue != found.pvalue else float(found.pvalue)  # all differ by the same
+    if max(apart) - min(apart) < 1e-9:  # all differ by the same, which scipy warns of
+        return 0.0
+    found: Any = ttest_rel(*zip(*pairs, strict=True))
+    return float(found.pvalue)
