@@ -63,15 +63,15 @@ class Definition:
         return self.fewer.get(f"{data}/{method.name}", self.fewer.get(data, self.seeds))
 
 
-def read(table: str) -> Definition:
-    """The table of a name or of a file that ends in .toml.
+def read(table: str, more: Sequence[str] = ()) -> Definition:
+    """The table of a name or of a file that ends in .toml; an error names those that have no definition (`more`), too.
 
     Raises UsageError for an unknown name (with near misses), StructmaeError for a file that defines no table.
     """
     known = {path.stem: path for path in sorted((HERE / "definitions").glob("*.toml"))}
     path = Path(table) if table.endswith(".toml") else known.get(table)
     if path is None:
-        raise UsageError(f"unknown table {table!r}: {near(table, list(known))} A file of your own ends in .toml")
+        raise UsageError(f"unknown table {table!r}: {near(table, [*known, *more])}; a file of your own ends in .toml")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

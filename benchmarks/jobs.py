@@ -1,35 +1,68 @@
 """Work that is done here, or in several processes, and handed over as it gets done."""
 
 import multiprocessing
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from measure import quiet
 
+from structmae.errors import StructmaeError
+
 Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def begin() -> None:
+    """In a process of the pool: a signal that no training catches, to save its state, is the end of it."""
+    quiet()
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started in here ignores SIGINT until it begins, where Python would print where it is."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def done(
     work: Callable[..., Result], items: Sequence[Item], *how: Any, jobs: int, fits: Callable[[Item], bool]
 ) -> Iterator[tuple[Item, Result]]:
-    """`work(item, *how)` of every item that `fits` when its turn comes, so many at once: as they end."""
+    """`work(item, *how)` of every item that `fits` when its turn comes, so many at once: as they end. Raises
+    StructmaeError where a process dies."""
     if jobs == 1:
         for item in items:
             if fits(item):
                 yield item, work(item, *how)
         return
     context = multiprocessing.get_context("spawn")  # a fork would take OpenMP's threads along, half of them dead
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=begin) as pool:
         queue, running = deque(items), dict[Future[Result], Item]()
         try:
             while queue or running:
                 while queue and len(running) < jobs:
                     item = queue.popleft()
                     if fits(item):
-                        running[pool.submit(work, item, *how)] = item
+                        with _deaf():
+                            running[pool.submit(work, item, *how)] = item
                 for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                     yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise StructmaeError(
+                "a process ended, perhaps for lack of memory: lower --jobs; the same goes on"
+            ) from None
+        except BaseException:  # also where nobody wants the rest; those that train save what they have
+            for child in multiprocessing.active_children():
+                if child.pid:
+                    os.kill(child.pid, signal.SIGTERM)
+            raise
         finally:
             pool.shutdown(cancel_futures=True)

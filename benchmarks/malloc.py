@@ -48,7 +48,11 @@ def measure(work: str, args: argparse.Namespace) -> list[Any]:
         tuned = number % 4 in (1, 2)  # the sides take turns to be first
         one = [sys.executable, "-W", "ignore", __file__, work, "--epochs", str(args.epochs), "--one", str(int(tuned))]
         one += ["--threads", str(args.threads)] if args.threads else []
-        found[tuned].append(json.loads(subprocess.check_output(one, text=True).splitlines()[-1]))
+        made = subprocess.run(one, text=True, capture_output=True)
+        if made.returncode:
+            said = made.stderr.strip().splitlines() or [f"exit code {made.returncode}"]
+            sys.exit(f"benchmarks/malloc.py: {work}: {said[-1]}")
+        found[tuned].append(json.loads(made.stdout.splitlines()[-1]))
     before, after = ({key: median(one[key] for one in found[side]) for key in found[side][0]} for side in (False, True))
     grows = f"{after['memory'] - before['memory']:+.0f} ({after['memory'] / before['memory'] - 1:+.0%})"
     times = [f"{before['ms']:.1f}", f"{after['ms']:.1f}", f"{before['ms'] / after['ms']:.2f}"]
@@ -67,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = made.parse_args(arguments)
     if args.epochs < 2:
         made.error(f"--epochs {args.epochs}: the first is not counted; give 2 or more")
+    for work in args.works:
+        if not all(work.partition("/")):
+            made.error(f"{work}: give DATA/RECIPE, such as {WORKS[0]}")
     if args.one is not None:
         print(json.dumps(train(args.works[0], args.epochs, args.threads, bool(args.one))))
         return 0

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.table == systems.TABLE:
             return systems.measure(args, read_settings(args.settings))
-        table = definition.joined(definition.read(args.table), args.add)
+        table = definition.joined(definition.read(args.table, (systems.TABLE,)), args.add)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
         asked = read_settings(args.settings)

@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 import structmae
 from structmae.cli import Parser, positive
 from structmae.errors import StructmaeError, UsageError
+from structmae.recipe import resolve
 
 TABLE = "search"
 INTERRUPTED = 130  # exit code
@@ -44,7 +45,7 @@ def parser() -> Parser:
     made.add_argument("space", type=Path, help="a .toml file: an option and its values, as 'mask.ratio' = [0.3, 0.5]")
     made.add_argument("--data", nargs="+", default=["cora", "citeseer", "pubmed"], metavar="DATA")
     made.add_argument("--trials", type=positive, default=20, metavar="N", help="draws, the recipe itself included (20)")
-    made.add_argument("--near", type=int, default=0, metavar="N", help="trials beside the three best draws (none)")
+    made.add_argument("--near", type=positive, metavar="N", help="trials beside the three best draws (none)")
     made.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds of each (1)")
     made.add_argument(
         "--top", type=positive, metavar="K", help="more seeds only of the K best trials on the first seed"
@@ -64,14 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         space = _space(args.space)
         path = args.results / f"{TABLE}.jsonl"
         with results.writing(path, args.results / "runs" / f"{TABLE}.lock"):
-            _search(args, space, path)
+            return _search(args, space, path)
     except StructmaeError as error:
         print(f"benchmarks/search.py: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("benchmarks/search.py: interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def _space(path: Path) -> dict[str, list[Any]]:
@@ -128,13 +128,20 @@ def beside(
     return found
 
 
-def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: Path) -> None:
+def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: Path) -> int:
     if healed := results.heal(path):
         print(healed, file=sys.stderr)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
-    for data in args.data:  # a wrong name before the first run
-        structmae.load_data(data)
-    revision = results.revision()
+    for data in args.data:  # what is wrong is said before the first run
+        graphs = structmae.load_data(data)
+        if getattr(graphs, "level", None) != "node" or graphs.y is None or graphs.split is None:
+            raise StructmaeError(
+                f"{data} is no single graph with labels and test nodes, which a search here leaves out"
+            )
+        drawn(graphs, 0, without=graphs.split["test"])
+        for change in ({}, *({key: value} for key, values in space.items() for value in values)):
+            resolve(args.recipe, change, data=graphs.card, level=graphs.level)
+    revision, skipped = results.revision(), list[str]()
 
     def go(cells: Sequence[Trial]) -> None:
         there = {results.cell(line) for line in results.read(path, TABLE)}
@@ -146,7 +153,8 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
                 if isinstance(found, StructmaeError):
                     if found.exit_code == INTERRUPTED:
                         raise found
-                    bar.write(f"skipped {cell.data} {json.dumps(cell.settings)}: {found}", file=sys.stderr)
+                    skipped.append(f"{cell.data} {json.dumps(cell.settings)}")
+                    bar.write(f"skipped {skipped[-1]}: {found}", file=sys.stderr)
                     continue
                 results.append(path, [{**_about(cell, args.recipe), **found, "revision": revision}])
 
@@ -170,6 +178,7 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
     for mean, each, settings in ranked(args.seeds)[:10]:
         parts = ", ".join(f"{data} {100 * value:.1f}" for data, value in each.items())
         print(f"{100 * mean:.2f}  ({parts})  {json.dumps(settings)}")
+    return int(bool(skipped))
 
 
 def _about(cell: Trial, recipe: str) -> dict[str, Any]:

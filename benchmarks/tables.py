@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shown, notes = speed_report.render(args.results or results.FOLDER, args.format)
             _print("\n".join([shown, "", *notes]) if args.format == "md" else shown)
             return 0
-        table = definition.read(args.table)
+        table = definition.read(args.table, (systems.TABLE, speed_report.TABLE))
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         lines = results.read(path, table.name)
         other = {f"{line['metric']} on {line['split']}" for line in lines}

@@ -18,7 +18,7 @@ from structmae.precision import precision as computing
 from structmae.pretraining import device_of, new_folder, peak_memory
 from structmae.recipe import Recipe, TermOptions, amend, shorthand
 from structmae.run import TASKS, Run, build, describe_data, load, read_config, summary
-from structmae.threads import counts, thread_limit
+from structmae.threads import thread_limit, threads_of
 from structmae.train import Interrupted, Position, fit
 from structmae.tuning.model import TaskModel
 
@@ -53,7 +53,7 @@ def finetune(
     Interrupted (with the state saved in `out`) after SIGINT.
     """
     say = note or (lambda text: None)
-    usual = counts()[0]
+    number = threads_of(threads)
     base = run if isinstance(run, Run) else load(run)
     if isinstance(base, TunedRun):
         raise UsageError(f"{base.folder or 'this run'} is fine-tuned already: give the pre-trained run it was made of")
@@ -84,7 +84,7 @@ def finetune(
         "task": about,
         "base": {"seed": base.recipe.train.seed, "encoder": _digest(base.encoder)},
         "device": device_of(device).type,
-        "threads": threads or usual,
+        "threads": number,
     }
     config.pop("precision", None)  # of larger or smaller batches it may be another
     model = build_task(recipe, tokenizer, about)

@@ -16,11 +16,12 @@ from structmae.checkpoint import Checkpoint, claim, save_weights, unless_failed,
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import Recipe, changes, data_options, from_tree, resolve, shorthand
 from structmae.run import Run, build, describe, load, read_config, summary
-from structmae.threads import counts, thread_limit
+from structmae.threads import thread_limit, threads_of
 from structmae.tokens import Source
 from structmae.train import Interrupted, fit
 
 Kind = Literal["graph", "series", "image", "text"]
+DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_RECIPES = {"graph": "graphmae", "series": "patchtst", "image": "mae", "text": "bert"}
 
 
@@ -58,7 +59,7 @@ def pretrain(
     used, Interrupted (with the state saved in `out`) after SIGINT. Nothing is written before all inputs are checked.
     """
     say = note or (lambda text: None)
-    asked, usual = shorthand(settings, seed=seed, precision=precision), counts()[0]
+    asked, number = shorthand(settings, seed=seed, precision=precision), threads_of(threads)
     folder = None if out in (None, "auto") else Path(out)
     if resume and folder is None:
         raise UsageError("--resume needs the folder to go on with: give --out DIR")
@@ -85,7 +86,7 @@ def pretrain(
         if evaluate:
             _check_task(modality, found, settled)
         tokenizer = modality.fit(found, settled)
-        config = describe(settled, found, tokenizer, device_of(device), threads or usual)
+        config = describe(settled, found, tokenizer, device_of(device), number)
         config["asked"] = _named(chosen)
         run = Run(settled, build(settled, tokenizer), config, found)
         for remark in found.notes:
@@ -246,6 +247,9 @@ def _named(recipe: Any) -> str:
 
 
 def device_of(name: str) -> torch.device:
+    """Raises UsageError for a name that is none, StructmaeError for a CUDA device that is not there."""
+    if name not in DEVICES:
+        raise UsageError(f"device={name!r}: must be {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise StructmaeError("--device cuda: torch sees no CUDA device; use --device cpu")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)

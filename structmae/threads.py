@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import numba
 import torch
 
+from structmae.errors import UsageError
+
 
 def counts() -> tuple[int, int]:
     """The threads of torch and of Numba, in this thread.
@@ -22,6 +24,15 @@ def counts() -> tuple[int, int]:
 # Multiply-adds of a step's largest product, below which handing parts of a step to a second thread costs more than it
 # takes over: a third of an epoch of GraphMAE on MUTAG.
 SMALL = 1 << 21
+
+
+def threads_of(wanted: int | None) -> int:
+    """So many, or as many as torch has. Raises UsageError for what is no number of threads."""
+    if wanted is None:
+        return counts()[0]
+    if type(wanted) is not int or wanted < 1:
+        raise UsageError(f"threads={wanted!r}: must be a whole number from 1 on; leave it out for all cores")
+    return wanted
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import structmae
+from structmae.errors import UsageError
 from structmae.threads import SMALL, counts, thread_limit, worth
 
 FRESH = """
@@ -83,3 +84,14 @@ def test_few_threads_end():
     assert counts() == before
     with worth(SMALL):
         assert counts() == before
+
+
+@pytest.mark.parametrize("wanted", [0, -3, 1.5, "x", True])
+def test_what_is_no_number_of_threads_is_refused(wanted):
+    with pytest.raises(UsageError, match=r"threads=.*from 1 on"):
+        structmae.pretrain("karate", threads=wanted, progress=False)
+
+
+def test_what_is_no_device_is_refused():
+    with pytest.raises(UsageError, match=r"device='tpu'.*cuda"):
+        structmae.pretrain("karate", device="tpu", progress=False)

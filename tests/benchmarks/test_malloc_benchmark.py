@@ -33,3 +33,10 @@ def test_one_epoch_is_none(offline_environment):
     shown = run("--epochs", "1", env=offline_environment)
     assert (shown.returncode, shown.stdout) == (2, "")
     assert "give 2 or more" in shown.stderr
+
+
+def test_what_cannot_be_timed_is_one_line(offline_environment):
+    shown = run("nope", env=offline_environment)
+    assert (shown.returncode, shown.stdout, "give DATA/RECIPE" in shown.stderr) == (2, "", True)
+    shown = run("karate/nope", env=offline_environment)
+    assert (shown.returncode, "karate/nope: " in shown.stderr, "Traceback" in shown.stderr) == (1, True, False)

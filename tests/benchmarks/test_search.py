@@ -1,6 +1,12 @@
 """Settings by validation: what is tried, in what order, and that no test item has a say."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +93,46 @@ def test_near_trials_change_a_little_of_the_best(script, search):
     lines = search("--trials", "3", "--near", "2")
     assert len({json.dumps(line["settings"], sort_keys=True) for line in lines}) == len(lines) == 5
     assert search("--trials", "3", "--near", "2") == lines
+
+
+@pytest.mark.parametrize(
+    ("recipe", "space", "data", "said"),
+    [
+        ("nope", "", "citations", "unknown recipe 'nope'"),
+        ("graphmae", '"mask.ratioo" = [0.5]', "citations", "mask.ratioo"),
+        ("graphmae", '"mask.ratio" = [0.5, 2]', "citations", "mask.ratio=2"),
+        ("graphmae", "", "lorenz96", "is no single graph with labels"),
+        ("graphmae", "", "karate", "a random split takes 50"),
+    ],
+)
+def test_what_cannot_be_tried_is_said_before_the_first_run(script, tmp_path, capsys, recipe, space, data, said):
+    file = tmp_path / "space.toml"
+    file.write_text(space)
+    assert script("search").main([recipe, str(file), "--data", data, "--results", str(tmp_path)]) in (1, 2)
+    out, err = capsys.readouterr()
+    assert (out, said in err, err.count("\n")) == ("", True, 1)
+    assert not (tmp_path / "search.jsonl").exists()
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_an_interruption_of_several_runs_is_quiet(tmp_path, offline_environment, group):
+    (tmp_path / "space.toml").write_text('"mask.ratio" = [0.3, 0.6]')
+    words = ["graphmae", str(tmp_path / "space.toml"), "--data", "citations", "--jobs", "2", "--trials", "3"]
+    command = [sys.executable, str(SEARCH), *words, "--results", str(tmp_path)]
+    with subprocess.Popen(
+        command, env=offline_environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        time.sleep(12)  # both train, or come to it
+        (os.killpg if group else os.kill)(run.pid, signal.SIGINT)
+        begin = time.monotonic()
+        err = run.communicate(timeout=60)[1]
+    assert run.returncode == 130
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1].endswith("interrupted; the same command goes on")
+    assert time.monotonic() - begin < 30
+
+
+SEARCH = Path(__file__).parents[2] / "benchmarks" / "search.py"
 
 
 @pytest.mark.parametrize(
