@@ -19,12 +19,12 @@ RECIPE = Recipe(
     mask=MaskOptions(
         ratio=0.5, random=0.05, random_from="any", edge_ratio=0.5, edge_act="drop", edge_strategy="uniform", length=3
     ),
-    encoder=EncoderOptions(layer="gat", layers=2, hidden=512, heads=4, dropout=0.2, norm="batchnorm", smooth=1),
+    encoder=EncoderOptions(layer="gcn", layers=2, hidden=256, dropout=0.2, norm="batchnorm", smooth=1),
     heads={
         "features": HeadOptions(layer="gat", loss="sce", gamma=3.0),
-        "edges": HeadOptions(of="pair", layers=1, hidden=64, loss="bce", remask="none"),
+        "edges": HeadOptions(of="pair", layers=1, hidden=64, loss="bce", remask="none", weight=0.3),
     },
-    train=TrainOptions(epochs=500, lr=1e-3, weight_decay=2e-4, schedule="cosine"),
+    train=TrainOptions(epochs=200, lr=1e-3, weight_decay=2e-4, schedule="cosine"),
     probe=ProbeOptions(lr=0.01, weight_decay=1e-3, epochs=300),
     sizes={"tiny": {"encoder.hidden": 128, "train.epochs": 100}},
     overrides=(
