@@ -20,15 +20,13 @@ from structmae.registry import near
 
 HARNESS = {"probe.search": "true"}  # of graphs; `structmae pretrain` has the published probe instead
 BASE = "graphmae"  # whose features baselines read
+TUNED = ("finetuned", "supervised")  # encoder and head trained with targets, after pre-training and without it
 MORE = {  # arms that evaluators have besides
     "link_prediction": ("own_decoder", "common_neighbours", "adamic_adar", "preferential_attachment"),
-    "forecasting": ("last_value", "seasonal_naive", "nlinear", "finetuned", "supervised"),
+    "forecasting": ("last_value", "seasonal_naive", "nlinear", *TUNED),
     "imputation": ("linear", "last_value", "mean"),
     "classification": ("raw", "rocket"),
 }
-TUNED = MORE["forecasting"][
-    3:
-]  # encoder and head trained with targets, from the pre-trained weights and from random ones
 PROBE = 2e11  # about what scoring costs, in multiplications of a forward pass: some ten seconds on a core
 
 

@@ -79,8 +79,8 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StructmaeError(f"{path} is not TOML: {error}") from None
     kinds = {"title": str, "task": str, "metrics": list, "split": str, "seeds": int, "how": str, "data": list}
-    more = {"published": list, "seeds_of": dict, "splits": str, "labels": list}
-    _keys(path, "the table", tree, {**kinds, "methods": dict}, more)
+    optional = {"published": list, "seeds_of": dict, "splits": str, "labels": list}
+    _keys(path, "the table", tree, {**kinds, "methods": dict}, optional)
     data = tree["data"]
     if not data or not all(isinstance(name, str) for name in data) or len(set(data)) < len(data):
         raise StructmaeError(f"{path}: data={data} must be names or paths in quotes, each once, and one at least")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,9 +19,11 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def begin() -> None:
-    """In a process of the pool: a signal that no training catches, to save its state, is the end of it."""
+    """In a process of the pool: a signal that no training catches, to save its state, is the end of it, in order: locks
+    that are left behind are complained of."""
     quiet()
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def counts() -> tuple[int, int]:
 
 
 # Multiply-adds of a step's largest product, below which handing parts of a step to a second thread costs more than it
-# takes over: a third of an epoch of GraphMAE on MUTAG.
+# takes over.
 SMALL = 1 << 21
 
 

@@ -1,8 +1,8 @@
 """duo: hide nodes and edges at once, rebuild the features of the ones and tell the others from pairs that are none.
 
 Paper    ours. Features as GraphMAE (Hou et al., KDD 2022), edges as MaskGAE (Li et al., KDD 2023).
-Keeps    GraphMAE's learned token, random replacement, re-masking, GNN decoder and scaled cosine error; MaskGAE's walks,
-         whose edges the encoder then lacks, and its decoder of pairs.
+Keeps    GraphMAE's learned token, random replacement, re-masking, GNN decoder and scaled cosine error; MaskGAE's
+         hidden edges, which the encoder then lacks, and its decoder of pairs.
 Adds     both in one model and step: what a node says has to be told from what is left of its surroundings. Vectors are
          averaged over neighbours once before they are read.
 Score    none yet: the settings are first guesses, which nothing has chosen

@@ -122,7 +122,11 @@ def test_an_interruption_of_several_runs_is_quiet(tmp_path, offline_environment,
     with subprocess.Popen(
         command, env=offline_environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as run:
-        time.sleep(12)  # both train, or come to it
+        begin = time.monotonic()
+        while not (tmp_path / "runs" / "search.lock").exists():
+            assert time.monotonic() - begin < 120
+            time.sleep(0.1)
+        time.sleep(4)  # processes start, and may train
         (os.killpg if group else os.kill)(run.pid, signal.SIGINT)
         begin = time.monotonic()
         err = run.communicate(timeout=60)[1]
