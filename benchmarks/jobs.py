@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from measure import quiet
+from tqdm.auto import tqdm
 
 from structmae.errors import StructmaeError
 
@@ -19,11 +21,19 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def begin() -> None:
-    """In a process of the pool: a signal that no training catches, to save its state, is the end of it, in order: locks
-    that are left behind are complained of."""
+    """In a process of the pool: a signal that no training catches, to save its state, is the end of it, in order where
+    it can be. Where it can't, which is where C has called Python, as a compiler does, it is the end all the same."""
     quiet()
+    tqdm.set_lock(threading.RLock())  # one of processes would outlive this one, and be complained of
+    sys.unraisablehook = _unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
+
+
+def _unraisable(lost: Any) -> None:
+    if isinstance(lost.exc_value, SystemExit):
+        os._exit(int(lost.exc_value.code or 0))
+    sys.__unraisablehook__(lost)
 
 
 @contextmanager
