@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GAT, GCN, DeepGraphInfomax, GCNConv, WLConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import LabelPropagation
 from torch_geometric.utils import remove_self_loops
 
@@ -143,25 +144,38 @@ def _supervised(model: nn.Module, task: Task, *, lr: float, dropout: float, seed
 
 
 MOST, PATIENCE = 1000, 20  # epochs
+SPARSE = 0.05  # share of features that are not zero, below which a sparse product is the faster one
 
 
 def dgi(task: Task, seed: int) -> Made:
-    """Velickovic et al., Deep graph infomax, ICLR 2019: one GCN layer of 512, the epoch of the lowest loss."""
+    """Velickovic et al., Deep graph infomax, ICLR 2019: one GCN layer of 512, the epoch of the lowest loss.
+
+    Features meet the weights once a step: rows that are exchanged before that product or after it are the same.
+    """
+    x, nodes = task.x, len(task.x)
+    edges, weights = gcn_norm(task.edge_index, None, nodes)
+    around = torch.sparse_coo_tensor(edges.flip(0), weights, (nodes, nodes), check_invariants=False).coalesce()
+    if x.count_nonzero() < SPARSE * x.numel():
+        x = x.to_sparse()
 
     class Encoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.act = GCNConv(task.x.shape[1], 512, cached=True), nn.PReLU(512)
+            self.conv, self.act = GCNConv(x.shape[1], 512), nn.PReLU(512)
 
-        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-            out: Tensor = self.act(self.conv(x, edge_index))
+        def forward(self, mixed: Tensor) -> Tensor:
+            out: Tensor = self.act(around @ mixed + self.conv.bias)
             return out
 
     def summary(z: Tensor, *rest: Any, **more: Any) -> Tensor:
         return z.mean(0).sigmoid()
 
-    def corruption(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-        return x[torch.randperm(len(x))], edge_index
+    def corruption(mixed: Tensor) -> tuple[Tensor]:
+        return (mixed[torch.randperm(nodes)],)
+
+    def mixed() -> Tensor:
+        out: Tensor = x @ model.encoder.conv.lin.weight.t()
+        return out
 
     model = _seeded(seed, lambda: DeepGraphInfomax(512, encoder=Encoder(), summary=summary, corruption=corruption))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
@@ -170,7 +184,7 @@ def dgi(task: Task, seed: int) -> Made:
         torch.manual_seed(seed)
         while epochs < MOST and since < PATIENCE:
             optimizer.zero_grad()
-            loss = model.loss(*model(task.x, task.edge_index))
+            loss = model.loss(*model(mixed()))
             loss.backward()
             optimizer.step()
             epochs, since = epochs + 1, since + 1
@@ -179,7 +193,7 @@ def dgi(task: Task, seed: int) -> Made:
     model.load_state_dict(kept)
     model.eval()
     with torch.no_grad():
-        return Made(model.encoder(task.x, task.edge_index), chosen={"loss": lowest}, epochs=epochs)
+        return Made(model.encoder(mixed()), chosen={"loss": lowest}, epochs=epochs)
 
 
 ROUNDS = 3

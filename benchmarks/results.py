@@ -20,8 +20,9 @@ Line = dict[str, Any]
 
 
 def cell(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What is measured at once, and never twice."""
-    return line["table"], line["data"], line["recipe"], line["seed"], json.dumps(line["settings"], sort_keys=True)
+    """What is measured at once, and never twice. `base`: what the settings of a search change."""
+    settings = json.dumps(line["settings"], sort_keys=True)
+    return line["table"], line["data"], line["recipe"], line["seed"], settings, line.get("base")
 
 
 def key(line: Mapping[str, Any]) -> tuple[Any, ...]:

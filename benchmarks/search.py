@@ -4,12 +4,14 @@ A trial is one draw from the space, and the settings of the recipe as it stands 
 set with each seed, frozen, and probed (the grid of every table) on `SPLITS` random splits of the nodes that are no test
 nodes: 20 of each class to train, 30 to choose the probe, the others to score. The 500 validation nodes of a public
 split are too few to choose by: at 80% the standard error of an accuracy on them is 1.8 points. Each run is one line of
-results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets. --near
-tries the best draws again with an option or two changed; with --top only the best go through more than one seed.
+results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets. The last
+--near trials are one of the three best so far with an option or two changed; with --top only the best go through more
+than one seed. A line names the options that it changes (`base`), so a recipe that has moved begins anew.
 """
 
 import argparse
 import functools
+import hashlib
 import json
 import os
 import random
@@ -31,7 +33,7 @@ from tqdm.auto import tqdm
 import structmae
 from structmae.cli import Parser, positive
 from structmae.errors import StructmaeError, UsageError
-from structmae.recipe import resolve
+from structmae.recipe import Recipe, resolve
 
 TABLE = "search"
 INTERRUPTED = 130  # exit code
@@ -43,8 +45,14 @@ def parser() -> Parser:
     made.add_argument("recipe", help="a recipe's name, or a .toml file")
     made.add_argument("space", type=Path, help="a .toml file: an option and its values, as 'mask.ratio' = [0.3, 0.5]")
     made.add_argument("--data", nargs="+", default=["cora", "citeseer", "pubmed"], metavar="DATA")
-    made.add_argument("--trials", type=positive, default=20, metavar="N", help="draws, the recipe itself included (20)")
-    made.add_argument("--near", type=positive, metavar="N", help="trials beside the three best draws (none)")
+    made.add_argument(
+        "--trials",
+        type=positive,
+        default=20,
+        metavar="N",
+        help="trials in the end, the recipe itself one of them (20)",
+    )
+    made.add_argument("--near", type=positive, default=0, metavar="N", help="those of them beside the best (none)")
     made.add_argument("--seeds", type=positive, default=1, metavar="N", help="seeds of each (1)")
     made.add_argument(
         "--top", type=positive, metavar="K", help="more seeds only of the K best trials on the first seed"
@@ -114,8 +122,9 @@ def beside(
     number: int,
     known: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """So many choices that differ from one of `best` in an option or two, and none of `known`."""
-    chance = random.Random(1)
+    """So many choices that differ from one of `best` in an option or two, and none of `known`, whose number is the seed
+    of chance."""
+    chance = random.Random(len(known))
     found: list[dict[str, Any]] = []
     for turn in range(100 * number):
         if len(found) == number:
@@ -132,7 +141,7 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
         print(healed, file=sys.stderr)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
     for data in args.data:  # what is wrong is said before the first run
-        graphs = structmae.load_data(data)
+        graphs = _load(data)
         if getattr(graphs, "level", None) != "node" or graphs.y is None or graphs.split is None:
             raise StructmaeError(
                 f"{data} is no single graph with labels and test nodes, which a search here leaves out"
@@ -140,48 +149,63 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
         drawn(graphs, 0, without=graphs.split["test"])
         for change in ({}, *({key: value} for key, values in space.items() for value in values)):
             resolve(args.recipe, change, data=graphs.card, level=graphs.level)
-    revision, skipped = results.revision(), list[str]()
+    revision, failed = results.revision(), list[dict[str, Any]]()
+    base = {(args.recipe, data, _base(args.recipe, data)) for data in args.data}
 
-    def go(cells: Sequence[Trial]) -> None:
+    def ranked(seeds: int) -> list[tuple[float, dict[str, float], dict[str, Any]]]:
+        lines = results.read(path, TABLE)
+        return ranking([x for x in lines if (x["recipe"], x["data"], x["base"]) in base], args.data, seeds)
+
+    def go(some: Sequence[dict[str, Any]], seeds: int) -> None:
         there = {results.cell(line) for line in results.read(path, TABLE)}
+        cells = [Trial(settings, data, seed) for settings in some for data in args.data for seed in range(seeds)]
         todo = [cell for cell in cells if results.cell(_about(cell, args.recipe)) not in there]
         made = jobs.done(_run, todo, args.recipe, args.device, threads, jobs=args.jobs, fits=lambda cell: True)
-        with closing(made), tqdm(total=len(todo), unit="run", disable=not todo) as bar:
+        with closing(made):
             for cell, found in made:
-                bar.update()
                 if isinstance(found, StructmaeError):
                     if found.exit_code == INTERRUPTED:
                         raise found
-                    skipped.append(f"{cell.data} {json.dumps(cell.settings)}")
-                    bar.write(f"skipped {skipped[-1]}: {found}", file=sys.stderr)
+                    tqdm.write(f"skipped {cell.data} {json.dumps(cell.settings)}: {found}", file=sys.stderr)
+                    if cell.settings not in failed:
+                        failed.append(cell.settings)
                     continue
                 results.append(path, [{**_about(cell, args.recipe), **found, "revision": revision}])
 
-    def ranked(seeds: int) -> list[tuple[float, dict[str, float], dict[str, Any]]]:
-        mine = {json.dumps(settings, sort_keys=True) for settings in asked}
-        lines = [line for line in results.read(path, TABLE) if line["recipe"] == args.recipe]
-        lines = [line for line in lines if json.dumps(line["settings"], sort_keys=True) in mine]
-        return ranking(lines, args.data, seeds)
-
-    def tried(some: Sequence[dict[str, Any]], seeds: int) -> None:
-        go([Trial(settings, data, seed) for settings in some for data in args.data for seed in range(seeds)])
-
-    asked, first = trials(space, args.trials), 1 if args.top else args.seeds
-    tried(asked, first)
-    if args.near:
-        more = beside([settings for *_, settings in ranked(first)[:3]], space, args.near, asked)
-        tried(more, first)
-        asked += more
+    draws, first = trials(space, args.trials), 1 if args.top else args.seeds
+    with tqdm(total=args.trials, unit="trial") as bar:
+        while True:
+            best = [settings for *_, settings in ranked(first)]
+            known = best + failed
+            bar.update(len(known) - bar.n)
+            free = min(args.jobs, args.trials - len(known))
+            drawn_now = free if not args.near else min(free, args.trials - args.near - len(known))
+            some = [draw for draw in draws if draw not in known][: max(0, drawn_now)]
+            if args.near and not some and best:
+                some = beside(best[:3], space, free, known)
+            if not some:
+                break
+            go(some, first)
     if args.top:
-        tried([settings for *_, settings in ranked(1)[: args.top]], args.seeds)
+        go([settings for *_, settings in ranked(1)[: args.top]], args.seeds)
     for mean, each, settings in ranked(args.seeds)[:10]:
         parts = ", ".join(f"{data} {100 * value:.1f}" for data, value in each.items())
         print(f"{100 * mean:.2f}  ({parts})  {json.dumps(settings)}")
-    return int(bool(skipped))
+    return int(bool(failed))
+
+
+@functools.cache
+def _base(recipe: str, data: str) -> str:
+    """A mark of what a trial changes: the options of the recipe on the data set that are no defaults."""
+    options = resolve(recipe, protocol(recipe), data=_load(data).card, level="node").settings()
+    plain = Recipe(name="plain").settings()
+    own = {key: value for key, value in options.items() if plain.get(key) != value}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _about(cell: Trial, recipe: str) -> dict[str, Any]:
-    return {"table": TABLE, "data": cell.data, "recipe": recipe, "seed": cell.seed, "settings": cell.settings}
+    about = {"table": TABLE, "data": cell.data, "recipe": recipe, "seed": cell.seed, "settings": cell.settings}
+    return {**about, "base": _base(recipe, cell.data)}
 
 
 def _run(cell: Trial, recipe: str, device: str, threads: int) -> dict[str, Any] | StructmaeError:
