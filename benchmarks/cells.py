@@ -27,7 +27,9 @@ MORE = {  # arms that evaluators have besides
     "imputation": ("linear", "last_value", "mean"),
     "classification": ("raw", "rocket"),
 }
-PROBE = 2e11  # about what scoring costs, in multiplications of a forward pass: some ten seconds on a core
+# What things cost, in multiplications of a forward pass, of which a core does some 7e10 a second in training.
+PROBE = 7e11  # scoring: some ten seconds
+BASELINE = 3e5  # each value of each node's features, of a baseline that is trained
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def plan(
             own = dict(first.settings)
             options, settings, cost = _settle(table, data, first.recipe or BASE, {**own, **asked}, own)
             if first.baseline:
-                settings, cost = {}, PROBE
+                shape = _shape(data)
+                training = 0 if first.baseline in SEEDLESS else BASELINE * shape["nodes"] * shape["features"]
+                settings, cost = {}, PROBE + training
             many = {method: seeds or table.seeds_of(data, method) for method in methods}
             if first.baseline in SEEDLESS and table.drawn == "given":
                 many = dict.fromkeys(methods, 1)
@@ -122,10 +126,14 @@ def _settle(
     options = resolve(recipe, {**rules, **asked}, **on).settings()
     base = {**default, "size": published["size"]}
     settings = {key: options[key] for key in sorted(asked) if options[key] != base[key]}
-    shape = card.statistics if card else {}
-    width = options["encoder.hidden"]
-    work = shape.get("features", 100) + options["encoder.layers"] * width
-    return options, settings, PROBE + options["train.epochs"] * shape.get("nodes", 10_000) * width * work
+    shape, width = _shape(data), options["encoder.hidden"]
+    work = shape["features"] + options["encoder.layers"] * width
+    return options, settings, PROBE + options["train.epochs"] * shape["nodes"] * width * work
+
+
+def _shape(data: str) -> dict[str, Any]:
+    """As the card has it, or a guess."""
+    return {"nodes": 10_000, "features": 100} | (catalog.resolve(data).statistics if catalog.is_known(data) else {})
 
 
 def protocol(recipe: str) -> dict[str, str]:
