@@ -150,7 +150,7 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
         for change in ({}, *({key: value} for key, values in space.items() for value in values)):
             resolve(args.recipe, change, data=graphs.card, level=graphs.level)
     revision, failed = results.revision(), list[dict[str, Any]]()
-    base = {(args.recipe, data, _base(args.recipe, data)) for data in args.data}
+    base = {(Path(args.recipe).stem, data, _base(args.recipe, data)) for data in args.data}
 
     def ranked(seeds: int) -> list[tuple[float, dict[str, float], dict[str, Any]]]:
         lines = results.read(path, TABLE)
@@ -204,7 +204,8 @@ def _base(recipe: str, data: str) -> str:
 
 
 def _about(cell: Trial, recipe: str) -> dict[str, Any]:
-    about = {"table": TABLE, "data": cell.data, "recipe": recipe, "seed": cell.seed, "settings": cell.settings}
+    name = Path(recipe).stem  # of a file
+    about = {"table": TABLE, "data": cell.data, "recipe": name, "seed": cell.seed, "settings": cell.settings}
     return {**about, "base": _base(recipe, cell.data)}
 
 
