@@ -1,6 +1,5 @@
 """What a table compares: one small TOML file, `definitions/NAME.toml` or a person's own by its path."""
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from structmae.errors import StructmaeError, UsageError
+from structmae.recipe import read_toml
 from structmae.registry import names, near
 
 HERE = Path(__file__).resolve().parent
@@ -72,12 +72,7 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
     path = Path(table) if table.endswith(".toml") else known.get(table)
     if path is None:
         raise UsageError(f"unknown table {table!r}: {near(table, [*known, *more])}; a file of your own ends in .toml")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StructmaeError(f"{path}: {error.strerror or error}; give a table's name or file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StructmaeError(f"{path} is not TOML: {error}") from None
+    tree = read_toml(path, "table")
     kinds = {"title": str, "task": str, "metrics": list, "split": str, "seeds": int, "how": str, "data": list}
     optional = {"published": list, "seeds_of": dict, "splits": str, "labels": list}
     _keys(path, "the table", tree, {**kinds, "methods": dict}, optional)

@@ -15,9 +15,27 @@ from typing import Any, TypeVar
 from measure import quiet
 from tqdm.auto import tqdm
 
-from structmae.errors import StructmaeError
+from structmae.errors import StructmaeError, UsageError
 
+INTERRUPTED = 130  # exit code of the package's own Interrupted, which it takes torch to import
 Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def exit_code(script: str, work: Callable[[], int]) -> int:
+    """What `work` gives, or that of the error which ends it: said in one line."""
+    try:
+        return work()
+    except StructmaeError as error:
+        said = str(error)
+        if error.exit_code == INTERRUPTED:
+            said = f"{said.partition(': go on')[0]}; the same command goes on"
+        elif isinstance(error, UsageError):
+            said += f" (see {script} --help)"
+        print(f"{script}: {said}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{script}: interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
 
 
 def begin() -> None:

@@ -27,9 +27,7 @@ from measure import attempt, quiet
 from tqdm.auto import tqdm
 
 from structmae.cli import Parser, positive, read_settings
-from structmae.errors import StructmaeError, UsageError
-
-INTERRUPTED = 130  # exit code of the package's own Interrupted, which it takes torch to import
+from structmae.errors import StructmaeError
 
 
 def parser() -> Parser:
@@ -67,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all cells are there, 1 some can't be made, 2 usage, 130 interrupted."""
     args = parser().parse_args(arguments)
     quiet()
-    try:
+
+    def go() -> int:
         if args.table == systems.TABLE:
             return systems.measure(args, read_settings(args.settings))
         table = definition.joined(definition.read(args.table, (systems.TABLE,)), args.add)
@@ -78,16 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
         with results.writing(path, runs / f"{table.name}.lock"):
             return _run(args, table, path, wanted, asked)
-    except UsageError as error:
-        print(f"benchmarks/run.py: {error} (see benchmarks/run.py --help)", file=sys.stderr)
-        return error.exit_code
-    except StructmaeError as error:
-        more = "; the same command goes on" if error.exit_code == INTERRUPTED else ""
-        print(f"benchmarks/run.py: {str(error).partition(': go on')[0] if more else error}{more}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("benchmarks/run.py: interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+
+    return jobs.exit_code("benchmarks/run.py", go)
 
 
 def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[Cell], asked: dict[str, str]) -> int:
@@ -121,7 +112,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     ):
         for cell, found in made:
             if isinstance(found, StructmaeError):
-                if found.exit_code == INTERRUPTED:
+                if found.exit_code == jobs.INTERRUPTED:
                     raise found
                 if str(found) not in {each["reason"] for each in skipped.values()}:  # once for all seeds
                     bar.write(f"skipped {cell.name}: {found}", file=sys.stderr)

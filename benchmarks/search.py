@@ -18,7 +18,6 @@ import random
 import statistics
 import sys
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -33,10 +32,9 @@ from tqdm.auto import tqdm
 import structmae
 from structmae.cli import Parser, positive
 from structmae.errors import StructmaeError, UsageError
-from structmae.recipe import Recipe, resolve
+from structmae.recipe import Recipe, read_toml, resolve
 
 TABLE = "search"
-INTERRUPTED = 130  # exit code
 SPLIT, SPLITS = "held out", 3
 
 
@@ -68,26 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 a trial can't be made, 2 usage, 130 interrupted."""
     args = parser().parse_args(arguments)
     quiet()
-    try:
-        space = _space(args.space)
-        path = args.results / f"{TABLE}.jsonl"
+
+    def go() -> int:
+        space, path = _space(args.space), args.results / f"{TABLE}.jsonl"
         with results.writing(path, args.results / "runs" / f"{TABLE}.lock"):
             return _search(args, space, path)
-    except StructmaeError as error:
-        print(f"benchmarks/search.py: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("benchmarks/search.py: interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+
+    return jobs.exit_code("benchmarks/search.py", go)
 
 
 def _space(path: Path) -> dict[str, list[Any]]:
-    try:
-        space = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; give a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
+    space = read_toml(path, "space")
     for key, values in space.items():
         if not isinstance(values, list) or not values:
             raise UsageError(f"{path}: {key} = {values!r} must be a list of values")
@@ -160,34 +149,37 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
         there = {results.cell(line) for line in results.read(path, TABLE)}
         cells = [Trial(settings, data, seed) for settings in some for data in args.data for seed in range(seeds)]
         todo = [cell for cell in cells if results.cell(_about(cell, args.recipe)) not in there]
-        made = jobs.done(_run, todo, args.recipe, args.device, threads, jobs=args.jobs, fits=lambda cell: True)
-        with closing(made):
+        bar.total = max(bar.total, bar.n + len(todo))
+        with closing(
+            jobs.done(_run, todo, args.recipe, args.device, threads, jobs=args.jobs, fits=lambda cell: True)
+        ) as made:
             for cell, found in made:
+                bar.update()
                 if isinstance(found, StructmaeError):
-                    if found.exit_code == INTERRUPTED:
+                    if found.exit_code == jobs.INTERRUPTED:
                         raise found
-                    tqdm.write(f"skipped {cell.data} {json.dumps(cell.settings)}: {found}", file=sys.stderr)
+                    bar.write(f"skipped {cell.data} {json.dumps(cell.settings)}: {found}", file=sys.stderr)
                     if cell.settings not in failed:
                         failed.append(cell.settings)
                     continue
                 results.append(path, [{**_about(cell, args.recipe), **found, "revision": revision}])
 
     draws, first = trials(space, args.trials), 1 if args.top else args.seeds
-    with tqdm(total=args.trials, unit="trial") as bar:
+    runs, more = args.trials * len(args.data) * first, (args.top or 0) * len(args.data) * (args.seeds - 1)
+    with tqdm(total=runs + more, initial=min(runs, len(ranked(first)) * len(args.data) * first), unit="run") as bar:
         while True:
             best = [settings for *_, settings in ranked(first)]
             known = best + failed
-            bar.update(len(known) - bar.n)
             free = min(args.jobs, args.trials - len(known))
-            drawn_now = free if not args.near else min(free, args.trials - args.near - len(known))
-            some = [draw for draw in draws if draw not in known][: max(0, drawn_now)]
+            fresh = free if not args.near else min(free, args.trials - args.near - len(known))
+            some = [draw for draw in draws if draw not in known][: max(0, fresh)]
             if args.near and not some and best:
                 some = beside(best[:3], space, free, known)
             if not some:
                 break
             go(some, first)
-    if args.top:
-        go([settings for *_, settings in ranked(1)[: args.top]], args.seeds)
+        if args.top:
+            go([settings for *_, settings in ranked(1)[: args.top]], args.seeds)
     for mean, each, settings in ranked(args.seeds)[:10]:
         parts = ", ".join(f"{data} {100 * value:.1f}" for data, value in each.items())
         print(f"{100 * mean:.2f}  ({parts})  {json.dumps(settings)}")

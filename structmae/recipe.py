@@ -220,14 +220,19 @@ def from_tree(about: Mapping[str, Any]) -> Recipe:
     return _apply(base, _flatten(options))
 
 
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Raises StructmaeError, which says `what` the file should be, where it is not there or no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StructmaeError(f"{what} {path}: {error.strerror or error}; give a .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StructmaeError(f"{what} {path} is not TOML: {error}") from None
+
+
 def _read(path: Path) -> tuple[Recipe, dict[str, Any]]:
     """A TOML file: its base recipe (key `recipe`, else plain defaults) and its settings."""
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StructmaeError(f"recipe file {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StructmaeError(f"recipe file {path} is not TOML: {error}") from None
+    tree = read_toml(path, "recipe file")
     base = tree.pop("recipe", None)
     if base is not None and not isinstance(base, str):
         raise UsageError(f"recipe file {path}: recipe={base!r} must be the name of a recipe in quotes")

@@ -140,12 +140,16 @@ SEARCH = Path(__file__).parents[2] / "benchmarks" / "search.py"
 
 
 @pytest.mark.parametrize(
-    ("space", "said"),
-    [('"encoder.hidden" = 3', "must be a list of values"), ("][", "is not TOML"), (None, "give a .toml file")],
+    ("space", "said", "code"),
+    [
+        ('"encoder.hidden" = 3', "must be a list of values", 2),
+        ("][", "is not TOML", 1),
+        (None, "give a .toml file", 1),
+    ],
 )
-def test_a_space_says_what_is_wrong_with_it(script, tmp_path, capsys, space, said):
+def test_a_space_says_what_is_wrong_with_it(script, tmp_path, capsys, space, said, code):
     file = tmp_path / "space.toml"
     if space is not None:
         file.write_text(space)
-    assert script("search").main(["graphmae", str(file), "--results", str(tmp_path)]) == 2
+    assert script("search").main(["graphmae", str(file), "--results", str(tmp_path)]) == code
     assert said in capsys.readouterr().err
