@@ -30,7 +30,8 @@ def one_each(pairs):
 
 @pytest.mark.parametrize("strategy", ["uniform", "walk", "block"])
 def test_both_are_hidden_and_neither_reaches_the_encoder(karate, strategy):
-    model, _, batch = drawn(karate, **{"mask.edge_strategy": strategy, "mask.random": 0.0})
+    halves = {"mask.ratio": 0.5, "mask.edge_ratio": 0.5}
+    model, _, batch = drawn(karate, **{**halves, "mask.edge_strategy": strategy, "mask.random": 0.0})
     nodes, edges = batch.plans["node"].hidden, batch.tokens["edge"].ends[:, batch.plans["edge"].hidden]
     assert (len(nodes), edges.shape[1]) == (17, 39)
     encoded = model.encode(batch.tokens, batch.plans)

@@ -1,6 +1,7 @@
 """The scripts of benchmarks/ see each other as a person's `python benchmarks/run.py` does: by their own folder."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -26,6 +27,35 @@ def script(monkeypatch):
     torch.set_num_threads(threads)
     for name in MODULES:
         sys.modules.pop(name, None)
+
+
+SETTINGS = {"train.epochs": 2, "encoder.hidden": 8, "encoder.heads": 2, "probe.epochs": 3}
+TINY = ["--threads", "1", *(word for pair in SETTINGS.items() for word in ("--set", "{}={}".format(*pair)))]
+
+
+@pytest.fixture
+def run(script, tmp_path, capsys):
+    """Runs the runner in this process; gives exit code, summary and what stderr says. `settings` is what it trains
+    with, `words` the options."""
+    main = script("run").main
+
+    def call(table, *words, settings=TINY):
+        code = main([table, *settings, "--results", str(tmp_path / "out"), "--json", *words])
+        out, err = capsys.readouterr()
+        return code, json.loads(out) if out else None, err
+
+    call.settings, call.words = SETTINGS, TINY
+    return call
+
+
+@pytest.fixture
+def lines():
+    """Reads what it wrote."""
+
+    def read(folder, name="mine"):
+        return [json.loads(text) for text in (folder / "out" / f"{name}.jsonl").read_text().splitlines()]
+
+    return read
 
 
 @pytest.fixture
