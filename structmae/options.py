@@ -223,6 +223,7 @@ class EncoderOptions:
         0, "of a single graph: how often vectors are averaged over neighbours before they are read", low=0, of="graph"
     )
     pool: str = option("none", "of an item's tokens to one vector", choices=("none", "sum", "mean", "max"))
+    unit: bool = option(False, "vectors have length 1", of="graph")
 
 
 @dataclass(frozen=True)

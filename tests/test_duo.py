@@ -77,6 +77,15 @@ def test_vectors_are_averaged_over_all_edges(karate):
     torch.testing.assert_close(propagate(whole["node"], 3), matrix @ matrix @ matrix @ values, rtol=1e-4, atol=1e-6)
 
 
+def test_vectors_of_length_one(karate):
+    rough, source, _ = drawn(karate)
+    unit, _, _ = drawn(karate, **{"encoder.unit": True})
+    unit.load_state_dict(rough.state_dict())
+    with torch.no_grad():
+        found, plain = (model.encoder.represent(source.everything()) for model in (unit, rough))
+    torch.testing.assert_close(found, plain / plain.norm(dim=1, keepdim=True))
+
+
 def test_what_does_not_go_together_is_said():
     with pytest.raises(UsageError, match=r"heads\.edges.of=edge rebuilds attributes, and here whole edges are hidden"):
         resolve("graphmae", {"mask.edge_ratio": 0.5, "mask.edge_act": "drop"})

@@ -31,7 +31,8 @@ class GraphEncoder(Encoder):
 
     def __init__(self, options: EncoderOptions, tokenizer: NodeTokenizer):
         super().__init__()
-        self.name, self.tokenizer, self.pool, self.smooth = "node", tokenizer, options.pool, options.smooth
+        self.name, self.tokenizer, self.pool = "node", tokenizer, options.pool
+        self.smooth, self.unit = options.smooth, options.unit
         self.width, self.token_widths = options.hidden, {"node": tokenizer.width}
         if tokenizer.edge_tokens:
             self.token_widths["edge"] = tokenizer.edge_width
@@ -67,11 +68,12 @@ class GraphEncoder(Encoder):
 
     def vectors(self, encoded: Encoded) -> Float[Tensor, "rows width"]:
         if self.tokenizer.hops:  # each neighbourhood begins with the node that it is of
-            return self.spread(encoded)[encoded.tokens["node"].ptr[:-1]]
-        found = super().vectors(encoded)
-        if self.smooth and self.pool == "none":
-            return averaged(found, encoded.seen["node"].relations["edges"], self.smooth)
-        return found
+            found = self.spread(encoded)[encoded.tokens["node"].ptr[:-1]]
+        else:
+            found = super().vectors(encoded)
+            if self.smooth and self.pool == "none":
+                found = averaged(found, encoded.seen["node"].relations["edges"], self.smooth)
+        return nn.functional.normalize(found) if self.unit else found
 
     def units(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         if self.pool != "none" or self.tokenizer.hops:
