@@ -157,14 +157,13 @@ def _baseline(
     return scored, about, {"epochs": made.epochs, "seconds": round(seconds, 4), "peak_memory": None}
 
 
-def drawn(graphs: structmae.Graphs, seed: int, without: Any = ()) -> structmae.Graphs:
+def drawn(graphs: structmae.Graphs, seed: int) -> structmae.Graphs:
     """The graph with a random split (Shchur et al., Pitfalls of graph neural network evaluation, 2018): of each class
-    `EACH` nodes to train and `HELD` to validate, all others to test; the nodes `without` are in none of them."""
+    `EACH` nodes to train and `HELD` to validate, all others to test."""
     import torch
 
     assert graphs.y is not None
     order = torch.randperm(len(graphs.y), generator=torch.Generator().manual_seed(seed))
-    order = order[~torch.isin(order, torch.as_tensor(without, dtype=torch.long))]
     parts: dict[str, list[torch.Tensor]] = {"train": [], "validation": [], "test": []}
     for label in range(len(graphs.classes)):
         mine = order[graphs.y[order] == label]

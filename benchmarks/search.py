@@ -1,9 +1,9 @@
 """Settings of a recipe, chosen without the test nodes: `python benchmarks/search.py duo space.toml --trials 40`.
 
 A trial is one draw from the space, and the settings of the recipe as it stands come first. It is trained on each data
-set with each seed, frozen, and probed (the grid of every table) on `SPLITS` random splits of the nodes that are no test
-nodes: 20 of each class to train, 30 to choose the probe, the others to score. The 500 validation nodes of a public
-split are too few to choose by: at 80% the standard error of an accuracy on them is 1.8 points. Each run is one line of
+set with each seed, frozen, and probed as in every table, on the training and validation nodes of the given split; what
+counts is its accuracy on the nodes that are in no part, whose labels no table reads. The 500 validation nodes would be
+too few to choose by: at 80% the standard error of an accuracy on them is 1.8 points. Each run is one line of
 results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets. The last
 --near trials are one of the three best so far with an option or two changed; with --top only the best go through more
 than one seed. A line names the options that it changes (`base`), so a recipe that has moved begins anew.
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jobs
 import results
 from cells import protocol
-from measure import drawn, quiet
+from measure import quiet
 from tqdm.auto import tqdm
 
 import structmae
@@ -35,7 +35,7 @@ from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import Recipe, read_toml, resolve
 
 TABLE = "search"
-SPLIT, SPLITS = "held out", 3
+SPLIT = "rest"  # the nodes of no part
 
 
 def parser() -> Parser:
@@ -132,10 +132,9 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
     for data in args.data:  # what is wrong is said before the first run
         graphs = _load(data)
         if getattr(graphs, "level", None) != "node" or graphs.y is None or graphs.split is None:
-            raise StructmaeError(
-                f"{data} is no single graph with labels and test nodes, which a search here leaves out"
-            )
-        drawn(graphs, 0, without=graphs.split["test"])
+            raise StructmaeError(f"{data} is no single graph with labels and a split, which a search needs")
+        if not len(rest(graphs)):
+            raise StructmaeError(f"{data}: every node is in a part, so none is left to choose settings by")
         for change in ({}, *({key: value} for key, values in space.items() for value in values)):
             resolve(args.recipe, change, data=graphs.card, level=graphs.level)
     revision, failed = results.revision(), list[dict[str, Any]]()
@@ -188,11 +187,11 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
 
 @functools.cache
 def _base(recipe: str, data: str) -> str:
-    """A mark of what a trial changes: the options of the recipe on the data set that are no defaults."""
+    """A mark of what a trial changes, the options on the data set that are no defaults, and of what is scored."""
     options = resolve(recipe, protocol(recipe), data=_load(data).card, level="node").settings()
     plain = Recipe(name="plain").settings()
     own = {key: value for key, value in options.items() if plain.get(key) != value}
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps([SPLIT, own], sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _about(cell: Trial, recipe: str) -> dict[str, Any]:
@@ -219,19 +218,27 @@ _load = functools.cache(structmae.load_data)
 def validated(
     graphs: Any, recipe: str, settings: Mapping[str, Any], seed: int, device: str, threads: int | None
 ) -> float:
-    """Accuracy on nodes that are neither test nodes nor read by the probe, over several splits."""
+    """Accuracy on the nodes of no part, of a probe that reads the parts that are not for testing."""
     from structmae.evaluate.probe import accuracy, fit_probe
 
     asked = {**protocol(recipe), **settings}
     run = structmae.pretrain(
         graphs, recipe, settings=asked, seed=seed, device=device, threads=threads, progress=False
     )  # fmt: skip
-    x, found = run.embed(), []
-    for split in range(SPLITS):
-        parts = drawn(graphs, split, without=graphs.split["test"]).split
-        probe = fit_probe(x, graphs.y, parts["train"], parts["validation"], len(graphs.classes), run.recipe.probe)
-        found.append(accuracy(probe.predict(x[parts["test"]]), graphs.y[parts["test"]]))
-    return statistics.fmean(found)
+    x, y, parts = run.embed(), graphs.y, graphs.split
+    probe = fit_probe(x, y, parts["train"], parts["validation"], len(graphs.classes), run.recipe.probe)
+    others = rest(graphs)
+    return accuracy(probe.predict(x[others]), y[others])
+
+
+def rest(graphs: Any) -> Any:
+    """The nodes that are in no part."""
+    import torch
+
+    free = torch.ones(len(graphs.y), dtype=torch.bool)
+    for rows in graphs.split.values():
+        free[rows] = False
+    return free.nonzero()[:, 0]
 
 
 def ranking(
