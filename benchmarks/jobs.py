@@ -44,8 +44,16 @@ def begin() -> None:
     quiet()
     tqdm.set_lock(threading.RLock())  # one of processes would outlive this one, and be complained of
     sys.unraisablehook = _unraisable
+    threading.Thread(target=_orphaned, daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
+
+
+def _orphaned() -> None:
+    """Ends a process whose pool was killed: it would wait for work for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _unraisable(lost: Any) -> None:

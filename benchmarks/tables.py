@@ -190,7 +190,9 @@ FORMATS = {"md": markdown, "latex": latex, "csv": comma_separated}
 def _text(entry: Entry | None, column: Column, between: str, bold: str, n: str) -> str:
     if entry is None:
         return "-"
-    number = f"{_number(entry.mean, column.metric)} {between} {_number(entry.std, column.metric)}"
+    number = _number(entry.mean, column.metric)
+    if entry.std is not None:
+        number += f" {between} {_number(entry.std, column.metric)}"
     number = bold.format(number) if entry.best else number + TIED * entry.tied
     return number if entry.n is None else f"{number} ({n}={entry.n})"
 

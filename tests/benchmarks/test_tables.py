@@ -72,7 +72,8 @@ def test_markdown(render, write, mine):
                 assert table[row][data] == "-"
                 continue
             mean, std, n = expected(VALUES[data, row])
-            number = f"**{mean} ± {std}**" if (data, row) in best else f"{mean} ± {std}"
+            number = mean if std == "-" else f"{mean} ± {std}"
+            number = f"**{number}**" if (data, row) in best else number
             assert table[row][data].replace("†", "") == f"{number} (n={n})"
     paper = table["Some_Paper (published, not measured here)"]
     assert list(paper.values()) == ["90.00 ± 1.00", "-", "-"]  # the best of all, and still not bold
