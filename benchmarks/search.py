@@ -18,7 +18,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,16 +110,17 @@ def beside(
     space: Mapping[str, Sequence[Any]],
     number: int,
     known: Sequence[Mapping[str, Any]],
+    told: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
 ) -> list[dict[str, Any]]:
     """So many choices that differ from one of `best` in an option or two, and none of `known`, whose number is the seed
-    of chance."""
+    of chance. told: a choice without what changes nothing."""
     chance = random.Random(len(known))
     found: list[dict[str, Any]] = []
     for turn in range(100 * number):
         if len(found) == number:
             break
         keys = chance.sample(sorted(space), min(len(space), chance.choice([1, 2])))
-        changed = {**best[turn % len(best)], **{key: chance.choice(space[key]) for key in keys}}
+        changed = told({**best[turn % len(best)], **{key: chance.choice(space[key]) for key in keys}})
         if changed not in found and changed not in known:
             found.append(changed)
     return found
@@ -138,11 +139,15 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
         for change in ({}, *({key: value} for key, values in space.items() for value in values)):
             resolve(args.recipe, change, data=graphs.card, level=graphs.level)
     revision, failed = results.revision(), list[dict[str, Any]]()
+    own = [_options(args.recipe, data) for data in args.data]
     base = {(Path(args.recipe).stem, data, _base(args.recipe, data)) for data in args.data}
 
     def ranked(seeds: int) -> list[tuple[float, dict[str, float], dict[str, Any]]]:
         lines = results.read(path, TABLE)
         return ranking([x for x in lines if (x["recipe"], x["data"], x["base"]) in base], args.data, seeds)
+
+    def told(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in settings.items() if any(options[key] != value for options in own)}
 
     def go(some: Sequence[dict[str, Any]], seeds: int) -> None:
         there = {results.cell(line) for line in results.read(path, TABLE)}
@@ -163,17 +168,19 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
                     continue
                 results.append(path, [{**_about(cell, args.recipe), **found, "revision": revision}])
 
-    draws, first = trials(space, args.trials), 1 if args.top else args.seeds
+    draws, first = list[dict[str, Any]](), 1 if args.top else args.seeds
+    for draw in map(told, trials(space, args.trials)):
+        draws += [draw] if draw not in draws else []
     runs, more = args.trials * len(args.data) * first, (args.top or 0) * len(args.data) * (args.seeds - 1)
     with tqdm(total=runs + more, initial=min(runs, len(ranked(first)) * len(args.data) * first), unit="run") as bar:
         while True:
             best = [settings for *_, settings in ranked(first)]
-            known = best + failed
+            known = [told(settings) for settings in best + failed]
             free = min(args.jobs, args.trials - len(known))
             fresh = free if not args.near else min(free, args.trials - args.near - len(known))
             some = [draw for draw in draws if draw not in known][: max(0, fresh)]
             if args.near and not some and best:
-                some = beside(best[:3], space, free, known)
+                some = beside(best[:3], space, free, known, told)
             if not some:
                 break
             go(some, first)
@@ -186,9 +193,14 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
 
 
 @functools.cache
+def _options(recipe: str, data: str) -> dict[str, Any]:
+    return resolve(recipe, protocol(recipe), data=_load(data).card, level="node").settings()
+
+
+@functools.cache
 def _base(recipe: str, data: str) -> str:
     """A mark of what a trial changes, the options on the data set that are no defaults, and of what is scored."""
-    options = resolve(recipe, protocol(recipe), data=_load(data).card, level="node").settings()
+    options = _options(recipe, data)
     plain = Recipe(name="plain").settings()
     own = {key: value for key, value in options.items() if plain.get(key) != value}
     return hashlib.sha256(json.dumps([SPLIT, own], sort_keys=True).encode()).hexdigest()[:10]

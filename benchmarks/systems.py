@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jobs
 import results
 from cells import HARNESS, fresh_peak
 
@@ -26,7 +27,6 @@ from structmae.recipe import resolve
 from structmae.registry import near
 
 TABLE = "systems"
-INTERRUPTED = 130
 KEYS = ("table", "system", "data", "recipe", "seed", "settings", "runs", "checks")
 OWN = "own"
 
@@ -227,7 +227,7 @@ def _run(args: argparse.Namespace, path: Path, rows: Sequence[Row], done: dict[s
             try:
                 line = _measure(args, row, revision)
             except StructmaeError as error:
-                if error.exit_code == INTERRUPTED:
+                if error.exit_code == jobs.INTERRUPTED:
                     raise
                 print(f"skipped {name}: {error}", file=sys.stderr)
                 about = {"system": row.system.name, "data": row.system.data, "seed": row.seed}

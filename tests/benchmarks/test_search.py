@@ -95,6 +95,12 @@ def test_near_trials_change_a_little_of_the_best(script, search):
     assert search("--trials", "5", "--near", "2") == lines
 
 
+def test_what_changes_nothing_is_no_trial(search, tmp_path):
+    (tmp_path / "space.toml").write_text('"encoder.layer" = ["gat", "gcn"]\n"train.epochs" = [2]')
+    found = search("--trials", "9", "--near", "4")
+    assert [line["settings"] for line in found] == [{}, {"encoder.layer": "gcn"}]
+
+
 @pytest.mark.parametrize(
     ("recipe", "space", "data", "said"),
     [
