@@ -35,7 +35,7 @@ BASELINE = 3e5  # each value of each node's features, of a baseline that is trai
 @dataclass(frozen=True)
 class Cell:
     """One pre-training, or one baseline. `own` are the methods' settings, `settings` those of --set that change
-    something, `missing` the results still to be made."""
+    something, `missing` the results still to be made. `folder` is where it trains, `kept` where --keep leaves it."""
 
     data: str
     recipe: str
@@ -45,6 +45,7 @@ class Cell:
     missing: tuple[Method, ...]
     cost: float
     folder: Path
+    kept: Path
     baseline: str | None = None
 
     @property
@@ -105,9 +106,10 @@ def plan(
                 # The folder stands for all options: one of an older version of a recipe is not gone on with.
                 parts = [data, first.baseline or first.recipe, options, seed]
                 mark = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-                name = f"{table.name}-{Path(data).stem}-{first.baseline or Path(first.recipe).stem}-{seed}-{mark[:10]}"
-                folder = runs / re.sub(r"[^\w.]+", "-", name)
-                yield Cell(data, first.recipe, seed, own, settings, mine, cost, folder, first.baseline)
+                name = f"{Path(data).stem}-{first.baseline or Path(first.recipe).stem}-{seed}-{mark[:10]}"
+                name = re.sub(r"[^\w.]+", "-", name)
+                folder, kept = runs / f"{table.name}-{name}", runs / "kept" / name
+                yield Cell(data, first.recipe, seed, own, settings, mine, cost, folder, kept, first.baseline)
 
 
 def _settle(

@@ -1,12 +1,14 @@
 """One cell of a table: pre-train and score, or score a baseline, and give the lines."""
 
 import argparse
+import json
 import shutil
 import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import results
@@ -61,8 +63,6 @@ def measure(
 ) -> list[results.Line]:
     """The cell's lines. Raises StructmaeError where it can't be made."""
     check(table, data)
-    if table.drawn == "random":
-        data = drawn(data, cell.seed)
     fresh_peak()
     make = _baseline if cell.baseline else _pretrained
     scored, about, cost = make(table, cell, args, asked, data)
@@ -99,27 +99,39 @@ def _pretrained(
     from structmae.threads import thread_limit
 
     settings = {**protocol(cell.recipe), **cell.own, **asked}
+    scored_on = drawn(data, cell.seed) if table.drawn == "random" else None  # no pre-training reads a split
     run = structmae.pretrain(
-        data, cell.recipe, settings=settings, seed=cell.seed, out=cell.folder, resume=True, device=args.device,
+        data, cell.recipe, settings=settings, seed=cell.seed, out=_place(cell, args), resume=True, device=args.device,
         threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
     )  # fmt: skip
     about = {key: run.result[key] for key in ("versions", "device", "threads", "size")}
     options = {"labels": table.labels} if table.labels else {}
     cost = {key: run.result[key] for key in COSTS}
     with thread_limit(args.threads):  # scikit-learn's threads, too, which wait for each other where cores are busy
-        scored = run.evaluate(task=table.task, **options)
+        scored = run.evaluate(scored_on, task=table.task, **options)
     if {method.features for method in cell.missing} & set(TUNED):
         cost["seconds"] += _tune(run, scored, cell, args)
     return scored, about, cost
+
+
+def _place(cell: Cell, args: argparse.Namespace) -> Path:
+    """What an earlier table kept, where it was trained as this asks, or the cell's own folder."""
+    try:
+        config = json.loads((cell.kept / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        return cell.folder
+    alike = config["threads"] == args.threads and args.device in ("auto", config["device"])
+    return cell.kept if alike else cell.folder
 
 
 def _tune(run: structmae.Run, scored: dict[str, Any], cell: Cell, args: argparse.Namespace) -> float:
     """Adds the errors of encoder and head trained together at each horizon: after pre-training, and without. Gives the
     seconds of the first; the other takes as many steps, and no pre-training."""
     seconds = 0.0
+    assert run.folder is not None
     for row in scored["rows"]:
         horizon = row["horizon"]
-        out = cell.folder / f"tuned-{horizon}"
+        out = run.folder / f"tuned-{horizon}"
         tuned = structmae.finetune(
             run, "forecasting", settings={"finetune.horizon": horizon}, seed=cell.seed, out=out, resume=out.exists(),
             evaluate=True, device=args.device, threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
@@ -145,6 +157,7 @@ def _baseline(
     from structmae.threads import thread_limit
 
     assert cell.baseline is not None
+    data = drawn(data, cell.seed) if table.drawn == "random" else data
     recipe = resolve(BASE, {**protocol(BASE), "train.seed": cell.seed}, data=data.card, level=data.level)
     modality = registry.get("modality", recipe.modality)
     source = modality.source(data, modality.fit(data, recipe), torch.device("cpu"))

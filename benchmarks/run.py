@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def parser() -> Parser:
         "--budget", type=_seconds, metavar="TIME", help="begin no cell that ends later, such as 30min, 2h"
     )
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines go (benchmarks/results)")
+    made.add_argument("--keep", action="store_true", help=_KEEP)
     made.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     return made
 
@@ -57,6 +58,7 @@ def _seconds(text: str) -> float:
 
 
 _ADD = "a recipe's .toml file, which joins the table as a method of the file's name"
+_KEEP = "keep what is pre-trained in runs/kept, where the next table finds it"
 _ONLY = "cells whose data set, method or data/method has this text, made with all methods; of systems: their names"
 _SET = "an option of the recipes; such results are rows of their own"
 
@@ -89,7 +91,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     cells = [left(table, cell, done) for cell in wanted]
     for cell in cells:
         if not cell.missing:  # killed between the last line and this
-            shutil.rmtree(cell.folder, ignore_errors=True)
+            _leave(cell, args.keep)
     todo = sorted((cell for cell in cells if cell.missing), key=lambda cell: cell.cost)
     revision, lines, skipped, ran = results.revision(), 0, dict[str, Any](), 0
     begin = time.monotonic()
@@ -121,7 +123,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
                 bar.total -= cell.cost
                 continue
             results.append(path, found)
-            shutil.rmtree(cell.folder, ignore_errors=True)
+            _leave(cell, args.keep)
             lines, ran = lines + len(found), ran + 1
             bar.set_description(f"{ran}/{len(todo)} {cell.name}")
             bar.update(cell.cost)
@@ -133,6 +135,15 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     rest = f", {summary['left']} left for more time" if summary["left"] else ""
     print(json.dumps(summary) if args.json else text.format(**summary, skips=len(skipped), rest=rest))
     return 1 if skipped else 0
+
+
+def _leave(cell: Cell, keep: bool) -> None:
+    """Put the cell's run where all tables find it, or remove it."""
+    if keep and cell.folder.exists() and not cell.kept.exists():
+        cell.kept.parent.mkdir(exist_ok=True)
+        with suppress(OSError):  # another table's runner was first
+            cell.folder.rename(cell.kept)
+    shutil.rmtree(cell.folder, ignore_errors=True)
 
 
 def _fits(cell: Cell, budget: float | None, begin: float, bar: Any) -> bool:

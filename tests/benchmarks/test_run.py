@@ -161,6 +161,36 @@ def test_a_killed_run_goes_on(run, table, tmp_path, monkeypatch, offline_environ
     assert [entry.name for entry in (tmp_path / "out" / "runs").iterdir()] == ["mine.lock"]
 
 
+def test_kept_encoders_serve_other_tables(run, table, tmp_path, lines, monkeypatch):
+    data, methods = ["sbm:n=200,classes=2,seed=1"], {"graphmae": 'recipe = "graphmae"'}
+    one, two = (
+        table("one", seeds=1, data=data, methods=methods),
+        table("two", seeds=1, data=data, methods=methods, splits="random"),
+    )
+    assert run(two)[0] == 0
+    without = lines(tmp_path, "two")
+    (tmp_path / "out" / "two.jsonl").unlink()
+    assert run(one, "--keep")[0] == 0
+    real, ran = train._epoch, []
+    monkeypatch.setattr(train, "_epoch", lambda *args: (ran.append(1), real(*args))[1])
+    assert run(two, "--keep")[0] == 0
+    assert not ran
+    free = ("seconds", "peak_memory")
+    same = [
+        [{key: value for key, value in line.items() if key not in free} for line in some]
+        for some in (without, lines(tmp_path, "two"))
+    ]
+    assert same[0] == same[1]
+    assert lines(tmp_path, "two")[0]["seconds"] == lines(tmp_path, "one")[0]["seconds"]
+    assert run(two, "--keep", "--seeds", "2")[0] == 0
+    assert len(ran) == run.settings["train.epochs"]
+    assert len(list((tmp_path / "out" / "runs" / "kept").iterdir())) == 2
+    (tmp_path / "out" / "two.jsonl").unlink()
+    assert run(two, settings=[*run.words, "--threads", "2"])[0] == 0  # trained otherwise: not the same encoder
+    assert len(ran) == 2 * run.settings["train.epochs"]
+    assert len(list((tmp_path / "out" / "runs" / "kept").iterdir())) == 2
+
+
 def test_a_folder_killed_at_its_making_is_no_obstacle(run, script, table, tmp_path):
     mine = table(seeds=1)
     asked = {key: str(value) for key, value in run.settings.items()}
