@@ -249,6 +249,7 @@ BASELINES: dict[str, Callable[[Task, int], Made]] = {
     "wl": wl,
 }
 OF_GRAPHS = ("wl",)  # the others are of nodes
+CLASSES = ("label_propagation", "gcn", "gat")  # that say classes, the others vectors
 SEEDLESS = ("raw", "propagated", "label_propagation")  # that come out the same at each seed of one split
 
 

@@ -47,11 +47,12 @@ class Cell:
     folder: Path
     kept: Path
     baseline: str | None = None
+    parts: "tuple[Cell, ...]" = ()  # whose vectors stand side by side
 
     @property
     def name(self) -> str:
         """As progress says it."""
-        method = self.baseline or Path(self.recipe).stem
+        method = self.baseline or Path(self.recipe).stem or self.missing[0].name
         return f"{self.data} {method} seed {self.seed}"
 
 
@@ -60,7 +61,7 @@ def plan(
 ) -> Iterator[Cell]:
     """Every cell that `only` leaves, with all its methods; `seeds` of each, or as many as the table says. Raises
     UsageError for what can't be asked for."""
-    from baselines import BASELINES, OF_GRAPHS, SEEDLESS  # not at the top: --help waits for no torch
+    from baselines import BASELINES, CLASSES, OF_GRAPHS, SEEDLESS  # not at the top: --help waits for no torch
 
     from structmae.evaluate.arms import ARMS
 
@@ -74,6 +75,9 @@ def plan(
             raise StructmaeError(
                 f"method {method.name}: baseline {method.baseline} is fitted on all labels, not on few"
             )
+        for part in method.of:
+            if part.baseline in CLASSES or part.features not in ARMS:
+                raise StructmaeError(f"method {method.name}: {part.name} has no vectors to stand beside others")
         if method.features not in ARMS and method.features not in MORE.get(table.task, ()):
             raise StructmaeError(f"method {method.name}: features={method.features!r} is not one of {', '.join(ARMS)}")
     if "train.seed" in asked:
@@ -83,33 +87,49 @@ def plan(
         if not any(text.lower() in name for name in whole):
             there = f"{', '.join(table.data)}; {', '.join(method.name for method in table.methods)}"
             raise UsageError(f"--only {text} matches no cell: there are {there}")
-    groups: dict[tuple[Any, ...], list[Method]] = {}
-    for method in table.methods:
-        alike = (method.baseline,) if method.baseline else (None, method.recipe, method.settings)
-        groups.setdefault(alike, []).append(method)
     for data in table.data:
-        for methods in groups.values():
+        for methods in _groups(table.methods):
             if only and not any(text.lower() in f"{data}/{method.name}".lower() for text in only for method in methods):
                 continue
-            first = methods[0]
-            own = dict(first.settings)
-            options, settings, cost = _settle(table, data, first.recipe or BASE, {**own, **asked}, own)
-            if first.baseline:
-                shape = _shape(data)
-                training = 0 if first.baseline in SEEDLESS else BASELINE * shape["nodes"] * shape["features"]
-                settings, cost = {}, PROBE + training
             many = {method: seeds or table.seeds_of(data, method) for method in methods}
-            if first.baseline in SEEDLESS and table.drawn == "given":
+            if methods[0].baseline in SEEDLESS and table.drawn == "given":
                 many = dict.fromkeys(methods, 1)
             for seed in range(max(many.values())):
-                mine = tuple(method for method in methods if seed < many[method])
-                # The folder stands for all options: one of an older version of a recipe is not gone on with.
-                parts = [data, first.baseline or first.recipe, options, seed]
-                mark = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-                name = f"{Path(data).stem}-{first.baseline or Path(first.recipe).stem}-{seed}-{mark[:10]}"
-                name = re.sub(r"[^\w.]+", "-", name)
-                folder, kept = runs / f"{table.name}-{name}", runs / "kept" / name
-                yield Cell(data, first.recipe, seed, own, settings, mine, cost, folder, kept, first.baseline)
+                yield _cell(table, data, [m for m in methods if seed < many[m]], seed, asked, runs)
+
+
+def _groups(methods: Sequence[Method]) -> list[list[Method]]:
+    """Methods that one pre-training serves, together."""
+    groups: dict[tuple[Any, ...], list[Method]] = {}
+    for method in methods:
+        groups.setdefault((method.baseline, method.recipe, method.settings, method.of), []).append(method)
+    return list(groups.values())
+
+
+def _cell(
+    table: Definition, data: str, methods: Sequence[Method], seed: int, asked: Mapping[str, str], runs: Path
+) -> Cell:
+    from baselines import SEEDLESS
+
+    first = methods[0]
+    parts = tuple(_cell(table, data, some, seed, asked, runs) for some in _groups(first.of))
+    own = dict(first.settings)
+    options, settings, cost = _settle(table, data, first.recipe or BASE, {**own, **asked}, own)
+    of: Any = [part.kept.name for part in parts] or first.baseline or first.recipe
+    if parts:
+        settings = {key: value for part in parts for key, value in part.settings.items()}
+        cost = PROBE + sum(part.cost for part in parts)
+    elif first.baseline:
+        shape = _shape(data)
+        training = 0 if first.baseline in SEEDLESS else BASELINE * shape["nodes"] * shape["features"]
+        settings, cost = {}, PROBE + training
+    # The folder stands for all options: one of an older version of a recipe is not gone on with.
+    mark = hashlib.sha256(json.dumps([data, of, options, seed], sort_keys=True).encode()).hexdigest()
+    stem = first.name if parts else first.baseline or Path(first.recipe).stem
+    name = re.sub(r"[^\w.]+", "-", f"{Path(data).stem}-{stem}-{seed}-{mark[:10]}")
+    folder, kept = runs / f"{table.name}-{name}", runs / "kept" / name
+    parts = tuple(replace(part, folder=folder / part.kept.name) for part in parts)
+    return Cell(data, first.recipe, seed, own, settings, tuple(methods), cost, folder, kept, first.baseline, parts)
 
 
 def _settle(

@@ -20,7 +20,7 @@ DRAWN = ["given", "random"]  # splits of a node classification
 @dataclass(frozen=True)
 class Method:
     """A row of the table: features that the pre-training of `recipe` with `settings` yields, "pretrained" or another
-    arm; or a `baseline` of baselines.py, which has no recipe."""
+    arm; or a `baseline` of baselines.py, which has no recipe; or the vectors `of` other methods side by side."""
 
     name: str
     recipe: str
@@ -28,6 +28,7 @@ class Method:
     settings: tuple[tuple[str, Any], ...] = ()
     baseline: str | None = None
     chosen: tuple[tuple[str, Any], ...] = ()  # of its grid: short names of options, and values
+    of: tuple["Method", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,11 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
         raise StructmaeError(f"{path}: labels={list(labels)} must be whole numbers from 1 on, such as [1, 5, 10]")
     if labels and tree["task"] not in ("node_classification", "classification"):
         raise StructmaeError(f"{path}: labels={list(labels)} are for node_classification and classification")
-    methods = tuple(method for name, about in tree["methods"].items() for method in _methods(path, name, about))
+    joined = [name for name, about in tree["methods"].items() if isinstance(about, dict) and "of" in about]
+    rows = {name: tuple(_methods(path, name, about)) for name, about in tree["methods"].items() if name not in joined}
+    simple = [method for some in rows.values() for method in some]
+    rows |= {name: (_joined(path, name, tree, simple),) for name in joined}
+    methods = tuple(method for name in tree["methods"] for method in rows[name])
     if not methods:
         raise StructmaeError(
             f"{path}: [methods] is empty: name one at least, such as graphmae = {{ recipe = 'graphmae' }}"
@@ -152,6 +157,20 @@ def _methods(path: Path, name: str, about: Any) -> Iterator[Method]:
         called = ", ".join(f"{key}={value}" for key, value in chosen) or name
         features = about.get("features", "pretrained")
         yield Method(called, recipe, features, tuple(settings.items()), chosen=chosen)
+
+
+def _joined(path: Path, name: str, tree: dict[str, Any], methods: Sequence[Method]) -> Method:
+    """The vectors of several methods side by side."""
+    about, there = tree["methods"][name], {method.name: method for method in methods}
+    _keys(path, f"method {name}", about, {"of": list})
+    if tree["task"] != "node_classification":
+        raise StructmaeError(f"{path}: method {name}: vectors side by side are for node_classification")
+    for each in about["of"]:
+        if each not in there:
+            raise StructmaeError(f"{path}: method {name}: of {each!r}: {near(str(each), list(there))}")
+    if len(set(about["of"])) < max(2, len(about["of"])):
+        raise StructmaeError(f"{path}: method {name}: of={about['of']} must name two methods or more, each once")
+    return Method(name, "", of=tuple(there[each] for each in about["of"]))
 
 
 def _published(path: Path, about: Any, data: list[str]) -> Published:

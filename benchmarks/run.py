@@ -118,7 +118,11 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
                     raise found
                 if str(found) not in {each["reason"] for each in skipped.values()}:  # once for all seeds
                     bar.write(f"skipped {cell.name}: {found}", file=sys.stderr)
-                about = {"data": cell.data, "recipe": cell.baseline or cell.recipe, "seed": cell.seed}
+                about = {
+                    "data": cell.data,
+                    "recipe": cell.baseline or cell.recipe or cell.missing[0].name,
+                    "seed": cell.seed,
+                }
                 skipped[cell.folder.name] = {**about, "reason": str(found)}
                 bar.total -= cell.cost
                 continue
@@ -139,10 +143,11 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
 
 def _leave(cell: Cell, keep: bool) -> None:
     """Put the cell's run where all tables find it, or remove it."""
-    if keep and cell.folder.exists() and not cell.kept.exists():
-        cell.kept.parent.mkdir(exist_ok=True)
-        with suppress(OSError):  # another table's runner was first
-            cell.folder.rename(cell.kept)
+    for one in (cell, *cell.parts):
+        if keep and not one.parts and one.folder.exists() and not one.kept.exists():
+            one.kept.parent.mkdir(exist_ok=True)
+            with suppress(OSError):  # another table's runner was first
+                one.folder.rename(one.kept)
     shutil.rmtree(cell.folder, ignore_errors=True)
 
 

@@ -1,8 +1,11 @@
 """What is compared: the encoder, the same one before training, and features that need no training at all."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from structmae.nn.base import Encoder
 from structmae.nn.gnn import averaged, pooled
@@ -26,6 +29,11 @@ def embed(encoder: Encoder, source: Source, *, at_once: int = 256) -> Float[Tens
         parts = [encoder.represent(tokens).cpu() for tokens in source.sweep(at_once)]
     encoder.train(training)
     return torch.cat(parts)
+
+
+def side_by_side(parts: Sequence[Float[Tensor, "rows _"]]) -> Float[Tensor, "rows width"]:
+    """Vectors of several encoders as one of each row: each of length 1, so that none speaks for all."""
+    return torch.cat([functional.normalize(part) for part in parts], 1)
 
 
 def arms(

@@ -8,6 +8,9 @@ import torch
 from torch_geometric.data import Data
 
 import structmae
+from structmae import train
+from structmae.evaluate import node_classification
+from structmae.evaluate.arms import propagate
 from structmae.recipe import resolve
 
 RUN = Path(__file__).parents[2] / "benchmarks" / "run.py"
@@ -116,6 +119,43 @@ def test_a_recipe_file_joins_a_table(run, table, tmp_path, script, lines):
     (tmp_path / "raw.toml").write_text(recipe.read_text())
     code, _, err = run(mine, "--add", str(tmp_path / "raw.toml"))
     assert (code, "has a method raw" in err) == (2, True)
+
+
+@pytest.mark.parametrize("labels", [[], [1, 2]])
+def test_vectors_side_by_side(run, script, table, tmp_path, lines, labels, monkeypatch):
+    """As a person would put them there; and encoders that are kept are not trained again."""
+    data, plain = "sbm:n=200,classes=2,seed=1", {"recipe": "graphmae", "features": "propagated_features"}
+    other = ", ".join(f"{key} = '{value}'" for key, value in plain.items()) if labels else 'baseline = "propagated"'
+    parts = {"graphmae": 'recipe = "graphmae"', "other": other}
+    changes = {"labels": labels} if labels else {}
+    mine = table(data=[data], seeds=1, methods={"both": 'of = ["other", "graphmae"]', **parts}, **changes)
+    code, summary, err = run(mine, "--only", "both")
+    assert (code, summary["ran"]) == (0, 1), err
+    found = lines(tmp_path)
+    assert {line["recipe"] for line in found} == {"both"}
+    assert found[0]["epochs"] == run.settings["train.epochs"]
+    assert found[0]["seconds"] > 0
+
+    graphs = structmae.load_data(data)
+    asked = {**script("cells").protocol("graphmae"), **{key: str(value) for key, value in run.settings.items()}}
+    made = structmae.pretrain(graphs, "graphmae", settings=asked, seed=0, threads=1, progress=False)
+    source, recipe = made.source(graphs), resolve("graphmae", script("cells").protocol("graphmae"))
+    task = script("baselines").Task(graphs, source, recipe.probe)
+    spread = propagate(source.all["node"]) if labels else script("baselines").propagated(task, 0).vectors
+    beside = torch.cat([x / x.norm(dim=1, keepdim=True) for x in (spread, made.embed())], 1)
+    scored = node_classification.score({"x": beside}, graphs, recipe, labels=labels)
+    wanted = [row["value"] for row in (scored["few_labels"] if labels else scored["rows"])]
+    assert [line["value"] for line in found] == pytest.approx(wanted)
+
+    (tmp_path / "out" / "mine.jsonl").unlink()
+    assert run(mine, "--keep")[0] == 0
+    (tmp_path / "out" / "mine.jsonl").unlink()
+    ran = []
+    monkeypatch.setattr(train, "_epoch", lambda *args: ran.append(1))
+    assert run(mine)[0] == 0
+    assert not ran
+    again = [line["value"] for line in lines(tmp_path) if line["recipe"] == "both"]
+    assert again == [line["value"] for line in found]
 
 
 def test_links_have_two_metrics(run, table, tmp_path, lines):
@@ -240,6 +280,9 @@ BUDGET = (
         ({"labels": [0]}, "must be whole numbers from 1 on"),
         ({"labels": [1], "task": "link_prediction"}, "are for node_classification and classification"),
         ({"labels": [1], "methods": {"a": "baseline = 'gcn'"}}, "on all labels, not on few"),
+        ({"methods": {"raw": "baseline = 'raw'", "a": "of = ['raw']"}}, "must name two methods or more"),
+        ({"methods": {"raw": "baseline = 'raw'", "a": "of = ['raw', 'rat']"}}, "did you mean raw"),
+        ({"methods": {"gcn": "baseline = 'gcn'", "raw": "baseline = 'raw'", "a": "of = ['raw', 'gcn']"}}, "no vectors"),
         ({"methods": {"a": "recipe = 'graphmae', grid = {'mask.ratio' = 0.5}"}}, "must be a list of values"),
         ({"methods": {"a": "recipe = 'graphmae', grid = {'mask.rate' = [0.5]}"}}, "mask.rate"),
     ],
