@@ -137,7 +137,7 @@ def _joined(
         found += vectors
         cost |= {key: cost[key] + spent[key] for key in ("epochs", "seconds")}
     with thread_limit(args.threads):
-        scored = node_classification.score({ARM: side_by_side(found)}, scored_on, _recipe(data), labels=table.labels)
+        scored = node_classification.score({ARM: side_by_side(found)}, scored_on, recipe_of(data), labels=table.labels)
     return scored, {**about, "size": None}, cost
 
 
@@ -195,7 +195,7 @@ def _baseline(
 
     data = drawn(data, cell.seed) if table.drawn == "random" else data
     made, about, cost = _made(cell, args, data)
-    return baselines.score(made, data, _recipe(data)), about, cost
+    return baselines.score(made, data, recipe_of(data)), about, cost
 
 
 _last: list[Any] = []  # what depends on no seed, of this process's data set, and its key
@@ -215,7 +215,7 @@ def _made(cell: Cell, args: argparse.Namespace, data: Any) -> tuple[Any, dict[st
     assert cell.baseline is not None
     key = data.fingerprint(), cell.baseline, args.threads
     if not _last or _last[0] != key:
-        recipe = _recipe(data)
+        recipe = recipe_of(data)
         modality = registry.get("modality", recipe.modality)
         source = modality.source(data, modality.fit(data, recipe), torch.device("cpu"))
         with thread_limit(args.threads):
@@ -231,7 +231,7 @@ def _made(cell: Cell, args: argparse.Namespace, data: Any) -> tuple[Any, dict[st
     return found
 
 
-def _recipe(data: Any) -> structmae.Recipe:
+def recipe_of(data: Any) -> structmae.Recipe:
     """Whose features baselines read, and whose probe vectors that are nobody's."""
     from structmae.recipe import resolve
 

@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     cells = [left(table, cell, done) for cell in wanted]
     for cell in cells:
         if not cell.missing:  # killed between the last line and this
-            _leave(cell, args.keep)
+            leave(cell, args.keep)
     todo = sorted((cell for cell in cells if cell.missing), key=lambda cell: cell.cost)
     revision, lines, skipped, ran = results.revision(), 0, dict[str, Any](), 0
     begin = time.monotonic()
@@ -127,7 +127,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
                 bar.total -= cell.cost
                 continue
             results.append(path, found)
-            _leave(cell, args.keep)
+            leave(cell, args.keep)
             lines, ran = lines + len(found), ran + 1
             bar.set_description(f"{ran}/{len(todo)} {cell.name}")
             bar.update(cell.cost)
@@ -141,7 +141,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     return 1 if skipped else 0
 
 
-def _leave(cell: Cell, keep: bool) -> None:
+def leave(cell: Cell, keep: bool) -> None:
     """Put the cell's run where all tables find it, or remove it."""
     for one in (cell, *cell.parts):
         if keep and not one.parts and one.folder.exists() and not one.kept.exists():

@@ -131,11 +131,7 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
         print(healed, file=sys.stderr)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
     for data in args.data:  # what is wrong is said before the first run
-        graphs = _load(data)
-        if getattr(graphs, "level", None) != "node" or graphs.y is None or graphs.split is None:
-            raise StructmaeError(f"{data} is no single graph with labels and a split, which a search needs")
-        if not len(rest(graphs)):
-            raise StructmaeError(f"{data}: every node is in a part, so none is left to choose settings by")
+        graphs = fit_to_search(data)
         for change in ({}, *({key: value} for key, values in space.items() for value in values)):
             resolve(args.recipe, change, data=graphs.card, level=graphs.level)
     revision, failed = results.revision(), list[dict[str, Any]]()
@@ -194,7 +190,7 @@ def _search(args: argparse.Namespace, space: Mapping[str, Sequence[Any]], path: 
 
 @functools.cache
 def _options(recipe: str, data: str) -> dict[str, Any]:
-    return resolve(recipe, protocol(recipe), data=_load(data).card, level="node").settings()
+    return resolve(recipe, protocol(recipe), data=load(data).card, level="node").settings()
 
 
 @functools.cache
@@ -217,28 +213,43 @@ def _run(cell: Trial, recipe: str, device: str, threads: int) -> dict[str, Any] 
     structmae.tune_cpu()
     begin = time.perf_counter()
     try:
-        value = validated(_load(cell.data), recipe, cell.settings, cell.seed, device, threads)
+        value = validated(load(cell.data), recipe, cell.settings, cell.seed, device, threads)
     except StructmaeError as error:
         return error
     seconds = round(time.perf_counter() - begin, 1)
     return {"metric": "accuracy", "split": SPLIT, "value": value, "seconds": seconds, "device": device}
 
 
-_load = functools.cache(structmae.load_data)
+load = functools.cache(structmae.load_data)
+
+
+def fit_to_search(data: str) -> Any:
+    """The graph; raises StructmaeError where it has nothing to choose by."""
+    graphs = load(data)
+    if getattr(graphs, "level", None) != "node" or graphs.y is None or graphs.split is None:
+        raise StructmaeError(f"{data} is no single graph with labels and a split, which a search needs")
+    if not len(rest(graphs)):
+        raise StructmaeError(f"{data}: every node is in a part, so none is left to choose settings by")
+    return graphs
 
 
 def validated(
     graphs: Any, recipe: str, settings: Mapping[str, Any], seed: int, device: str, threads: int | None
 ) -> float:
     """Accuracy on the nodes of no part, of a probe that reads the parts that are not for testing."""
-    from structmae.evaluate.probe import accuracy, fit_probe
-
     asked = {**protocol(recipe), **settings}
     run = structmae.pretrain(
         graphs, recipe, settings=asked, seed=seed, device=device, threads=threads, progress=False
     )  # fmt: skip
-    x, y, parts = run.embed(), graphs.y, graphs.split
-    probe = fit_probe(x, y, parts["train"], parts["validation"], len(graphs.classes), run.recipe.probe)
+    return score(run.embed(), graphs, run.recipe.probe)
+
+
+def score(x: Any, graphs: Any, options: Any) -> float:
+    """Accuracy of a probe of vectors (N, width) on the nodes of no part."""
+    from structmae.evaluate.probe import accuracy, fit_probe
+
+    y, parts = graphs.y, graphs.split
+    probe = fit_probe(x, y, parts["train"], parts["validation"], len(graphs.classes), options)
     others = rest(graphs)
     return accuracy(probe.predict(x[others]), y[others])
 

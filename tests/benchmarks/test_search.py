@@ -159,3 +159,28 @@ def test_a_space_says_what_is_wrong_with_it(script, tmp_path, capsys, space, sai
         file.write_text(space)
     assert script("search").main(["graphmae", str(file), "--results", str(tmp_path)]) == code
     assert said in capsys.readouterr().err
+
+
+def test_every_choice_of_methods_is_scored_once(script, tmp_path, capsys, monkeypatch):
+    import structmae
+
+    joined, measure = script("search_joined"), script("measure")
+    monkeypatch.setattr(script("baselines"), "HOPS", (1,))
+    words = ["raw", "propagated", "--data", "citations", "--results", str(tmp_path), "--threads", "1"]
+    assert joined.main(words) == 0
+    lines = [json.loads(line) for line in (tmp_path / "search.jsonl").read_text().splitlines()]
+    assert [line["recipe"] for line in lines] == ["raw", "propagated", "raw+propagated"]
+    assert {line["split"] for line in lines} == {"rest"}
+    best = max(lines, key=lambda line: line["value"])
+    assert capsys.readouterr().out.splitlines()[0].endswith(f"  {best['recipe']}")
+
+    graphs = structmae.load_data("citations")
+    plain = script("search").score(graphs.x, graphs, measure.recipe_of(graphs).probe)
+    assert lines[0]["value"] == pytest.approx(plain, abs=0.02)  # features as they are, but for their scale
+    assert joined.main(words) == 0
+    assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 3
+
+    assert joined.main(["raw", "raw", "--results", str(tmp_path)]) == 2
+    assert joined.main(["raw", "rat", "--results", str(tmp_path)]) == 2
+    assert "did you mean raw" in capsys.readouterr().err
+    assert joined.main(["raw", "propagated", "--data", "karate", "--results", str(tmp_path)]) == 1
