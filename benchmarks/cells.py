@@ -82,14 +82,18 @@ def plan(
             raise StructmaeError(f"method {method.name}: features={method.features!r} is not one of {', '.join(ARMS)}")
     if "train.seed" in asked:
         raise UsageError(f"--set train.seed={asked['train.seed']}: the runner goes through the seeds; give --seeds N")
-    whole = [f"{data}/{method.name}".lower() for data in table.data for method in table.methods]
+    rows = [(data, method.name) for data in table.data for method in table.methods]
+    wanted = set[tuple[str, str]]()
     for text in only:
-        if not any(text.lower() in name for name in whole):
+        found = {row for row in rows if text in (*row, "/".join(row))}
+        found = found or {row for row in rows if text.lower() in "/".join(row).lower()}
+        wanted |= found
+        if not found:
             there = f"{', '.join(table.data)}; {', '.join(method.name for method in table.methods)}"
             raise UsageError(f"--only {text} matches no cell: there are {there}")
     for data in table.data:
         for methods in _groups(table.methods):
-            if only and not any(text.lower() in f"{data}/{method.name}".lower() for text in only for method in methods):
+            if only and wanted.isdisjoint((data, method.name) for method in methods):
                 continue
             many = {method: seeds or table.seeds_of(data, method) for method in methods}
             if methods[0].baseline in SEEDLESS and table.drawn == "given":

@@ -59,7 +59,7 @@ def _seconds(text: str) -> float:
 
 _ADD = "a recipe's .toml file, which joins the table as a method of the file's name"
 _KEEP = "keep what is pre-trained in runs/kept, where the next table finds it"
-_ONLY = "cells whose data set, method or data/method has this text, made with all methods; of systems: their names"
+_ONLY = "data sets, methods or data/method, or else a part of those; of systems: their names"
 _SET = "an option of the recipes; such results are rows of their own"
 
 

@@ -212,17 +212,21 @@ def test_what_is_missing_is_skipped_and_the_rest_made(run, table, tmp_path, line
 
 
 def test_only(run, script, table, tmp_path):
-    mine = table(data=["karate", "sbm:n=120,seed=1"], seeds=1, methods={"one": 'recipe = "graphmae"'})
+    methods = {"one": 'recipe = "graphmae"', "one_more": 'recipe = "gmae"'}
+    mine = table(data=["karate", "sbm:n=120,seed=1"], seeds=1, methods=methods)
     cells = script("cells")
     read = script("definition").read(mine)
 
     def chosen(*only):
-        return [cell.data for cell in cells.plan(read, 1, {}, only, tmp_path)]
+        return [(cell.data, cell.recipe) for cell in cells.plan(read, 1, {}, only, tmp_path)]
 
-    assert chosen("KAR") == ["karate"]
-    assert chosen("sbm", "karate") == ["karate", "sbm:n=120,seed=1"]
-    assert chosen("one") == ["karate", "sbm:n=120,seed=1"]
-    assert chosen("karate/one") == ["karate"]
+    karate, one, more = *read.data[:1], "graphmae", "gmae"
+    assert chosen("KAR") == [(karate, one), (karate, more)]
+    assert len(chosen("sbm", "karate")) == 4
+    assert {recipe for _, recipe in chosen("one")} == {one}  # a name means itself alone
+    assert {recipe for _, recipe in chosen("one_")} == {more}
+    assert chosen("karate/one") == [(karate, one)]
+    assert chosen("karate/o") == [(karate, one), (karate, more)]
     code, summary, err = run(mine, "--only", "karate", "citations")
     assert (code, summary) == (2, None)
     assert "--only citations matches no cell" in err
