@@ -78,6 +78,8 @@ def plan(
         for part in method.of:
             if part.baseline in CLASSES or part.features not in ARMS:
                 raise StructmaeError(f"method {method.name}: {part.name} has no vectors to stand beside others")
+            if data_options(part.recipe or BASE, {**dict(part.settings), **asked}) != data_options(BASE, asked):
+                raise StructmaeError(f"method {method.name}: {part.name} reads the data otherwise than {BASE} does")
         if method.features not in ARMS and method.features not in MORE.get(table.task, ()):
             raise StructmaeError(f"method {method.name}: features={method.features!r} is not one of {', '.join(ARMS)}")
     if "train.seed" in asked:
@@ -85,8 +87,9 @@ def plan(
     rows = [(data, method.name) for data in table.data for method in table.methods]
     wanted = set[tuple[str, str]]()
     for text in only:
-        found = {row for row in rows if text in (*row, "/".join(row))}
-        found = found or {row for row in rows if text.lower() in "/".join(row).lower()}
+        low = {row: (row[0].lower(), row[1].lower(), "/".join(row).lower()) for row in rows}
+        found = {row for row in rows if text.lower() in low[row]}
+        found = found or {row for row in rows if text.lower() in low[row][2]}
         wanted |= found
         if not found:
             there = f"{', '.join(table.data)}; {', '.join(method.name for method in table.methods)}"
@@ -96,7 +99,7 @@ def plan(
             if only and wanted.isdisjoint((data, method.name) for method in methods):
                 continue
             many = {method: seeds or table.seeds_of(data, method) for method in methods}
-            if methods[0].baseline in SEEDLESS and table.drawn == "given":
+            if table.drawn == "given" and all(part.baseline in SEEDLESS for part in methods[0].of or methods):
                 many = dict.fromkeys(methods, 1)
             for seed in range(max(many.values())):
                 yield _cell(table, data, [m for m in methods if seed < many[m]], seed, asked, runs)
@@ -133,6 +136,7 @@ def _cell(
     name = re.sub(r"[^\w.]+", "-", f"{Path(data).stem}-{stem}-{seed}-{mark[:10]}")
     folder, kept = runs / f"{table.name}-{name}", runs / "kept" / name
     parts = tuple(replace(part, folder=folder / part.kept.name) for part in parts)
+    cost = PROBE if kept.exists() else cost
     return Cell(data, first.recipe, seed, own, settings, tuple(methods), cost, folder, kept, first.baseline, parts)
 
 

@@ -125,7 +125,7 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
     return Definition(name=path.stem, folder=path.parent, fewer=fewer, drawn=tree["splits"], **lists, **plain)
 
 
-def joined(table: Definition, files: Sequence[Path]) -> Definition:
+def with_recipes(table: Definition, files: Sequence[Path]) -> Definition:
     """The table with a method more for each recipe file. Raises UsageError for one that is not there, or whose name
     the table has."""
     methods = list(table.methods)
@@ -166,8 +166,9 @@ def _joined(path: Path, name: str, tree: dict[str, Any], methods: Sequence[Metho
     if tree["task"] != "node_classification":
         raise StructmaeError(f"{path}: method {name}: vectors side by side are for node_classification")
     for each in about["of"]:
-        if each not in there:
-            raise StructmaeError(f"{path}: method {name}: of {each!r}: {near(str(each), list(there))}")
+        if not isinstance(each, str) or each not in there:
+            others = near(str(each), list(there))
+            raise StructmaeError(f"{path}: method {name}: of {each!r}, which is no method of one's own: {others}")
     if len(set(about["of"])) < max(2, len(about["of"])):
         raise StructmaeError(f"{path}: method {name}: of={about['of']} must name two methods or more, each once")
     return Method(name, "", of=tuple(there[each] for each in about["of"]))

@@ -1,28 +1,21 @@
 """One cell of a table: pre-train and score, or score a baseline, and give the lines."""
 
 import argparse
-import json
-import shutil
 import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import encoders
 import results
-from cells import BASE, TUNED, Cell, check, fresh_peak, loader, protocol
+from cells import TUNED, Cell, check, fresh_peak, loader
 from definition import Definition
 
 import structmae
 from structmae.errors import StructmaeError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-COSTS, ABOUT = ("epochs", "seconds", "peak_memory"), ("versions", "device", "threads", "size")
-ARM = "pretrained"  # of what is scored
 EACH, HELD = 20, 30  # nodes of each class to train on and to validate on, in a random split
 
 
@@ -81,28 +74,17 @@ def measure(
             f"{table.task} gives {scored['metric']} on {scored['split']}; {table.name} says "
             f"{', '.join(table.metrics)} on {table.split}"
         )
-    free = {"epochs": 0, "seconds": 0.0, "peak_memory": None}  # what no training went into
     lines = []
     for method in cell.missing:
         if method.features not in found:
             raise StructmaeError(f"method {method.name}: the evaluation has no features={method.features}")
-        trained = cell.baseline or cell.parts or method.features in ("pretrained", "own_decoder", *TUNED)
+        trained = cell.baseline or cell.parts or method.features in (*encoders.TRAINED, *TUNED)
         for score in found[method.features]:
             line = {"table": table.name, "data": cell.data, "recipe": method.name, "seed": cell.seed}
             line |= {"metric": score.metric, "at": score.at, "split": table.split, "value": score.value, **score.facts}
-            line |= {"revision": revision, "settings": cell.settings, **about, **(cost if trained else free)}
+            line |= {"revision": revision, "settings": cell.settings, **about, **(cost if trained else encoders.FREE)}
             lines.append(line)
     return lines
-
-
-def _trained(cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: Any) -> structmae.Run:
-    if cell.folder.exists() and not (cell.folder / "config.json").exists():
-        shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
-    return structmae.pretrain(
-        data, cell.recipe, settings={**protocol(cell.recipe), **cell.own, **asked}, seed=cell.seed,
-        out=_place(cell, args), resume=True, device=args.device, threads=args.threads,
-        progress=sys.stderr.isatty() and args.jobs == 1,
-    )  # fmt: skip
 
 
 def _pretrained(
@@ -111,62 +93,36 @@ def _pretrained(
     from structmae.threads import thread_limit
 
     scored_on = drawn(data, cell.seed) if table.drawn == "random" else None  # no pre-training reads a split
-    run = _trained(cell, args, asked, data)
-    about = {key: run.result[key] for key in ABOUT}
+    run = encoders.trained(cell, args, asked, data)
     options = {"labels": table.labels} if table.labels else {}
-    cost = {key: run.result[key] for key in COSTS}
+    cost = {key: run.result[key] for key in encoders.COSTS}
     with thread_limit(args.threads):  # scikit-learn's threads, too, which wait for each other where cores are busy
         scored = run.evaluate(scored_on, task=table.task, **options)
     if {method.features for method in cell.missing} & set(TUNED):
         cost["seconds"] += _tune(run, scored, cell, args)
-    return scored, about, cost
+    return scored, encoders.about(run), cost
 
 
 def _joined(
     table: Definition, cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The vectors of all parts side by side, each of length 1, read as those of one. It costs what its parts do."""
+    from baselines import ARM
+
     from structmae.evaluate import node_classification
     from structmae.evaluate.arms import side_by_side
     from structmae.threads import thread_limit
 
     scored_on = drawn(data, cell.seed) if table.drawn == "random" else data
-    found, about, cost = [], dict[str, Any](), {"epochs": 0, "seconds": 0.0, "peak_memory": None}
-    for part in cell.parts:
-        vectors, about, spent = vectors_of(part, args, asked, data, scored_on)
+    found, about, cost = [], dict[str, Any](), dict(encoders.FREE)
+    for part in sorted(cell.parts, key=lambda part: not part.baseline):  # so that a line speaks of an encoder's device
+        vectors, about, spent = encoders.vectors_of(part, args, asked, data, scored_on)
         found += vectors
-        cost |= {key: cost[key] + spent[key] for key in ("epochs", "seconds")}
+        cost |= {key: round(cost[key] + spent[key], 4) for key in ("epochs", "seconds")}
     with thread_limit(args.threads):
-        scored = node_classification.score({ARM: side_by_side(found)}, scored_on, recipe_of(data), labels=table.labels)
+        recipe = encoders.recipe_of(data, cell.seed, asked)
+        scored = node_classification.score({ARM: side_by_side(found)}, scored_on, recipe, labels=table.labels)
     return scored, {**about, "size": None}, cost
-
-
-def vectors_of(
-    part: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: Any, scored_on: Any
-) -> tuple["list[Tensor]", dict[str, Any], dict[str, Any]]:
-    """(N, width) of each of a part's methods; versions and the like; and the cost."""
-    from structmae.evaluate.arms import arms
-    from structmae.threads import thread_limit
-
-    if part.baseline:
-        made, about, cost = _made(part, args, scored_on)
-        assert made.vectors is not None
-        return [made.vectors], about, cost
-    run = _trained(part, args, asked, data)
-    with thread_limit(args.threads):
-        found = arms(run.encoder, run.initial_encoder(), run.source(run.data()), pool="none")
-    cost = {key: run.result[key] for key in COSTS}
-    return [found[method.features] for method in part.missing], {key: run.result[key] for key in ABOUT}, cost
-
-
-def _place(cell: Cell, args: argparse.Namespace) -> Path:
-    """What an earlier table kept, where it was trained as this asks, or the cell's own folder."""
-    try:
-        config = json.loads((cell.kept / "config.json").read_text(encoding="utf-8"))
-    except OSError:
-        return cell.folder
-    alike = config["threads"] == args.threads and args.device in ("auto", config["device"])
-    return cell.kept if alike else cell.folder
 
 
 def _tune(run: structmae.Run, scored: dict[str, Any], cell: Cell, args: argparse.Namespace) -> float:
@@ -194,48 +150,8 @@ def _baseline(
     import baselines
 
     data = drawn(data, cell.seed) if table.drawn == "random" else data
-    made, about, cost = _made(cell, args, data)
-    return baselines.score(made, data, recipe_of(data)), about, cost
-
-
-_last: list[Any] = []  # what depends on no seed, of this process's data set, and its key
-
-
-def _made(cell: Cell, args: argparse.Namespace, data: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """What a baseline makes of data, versions and the like, and the cost."""
-    import time
-
-    import baselines
-    import torch
-
-    from structmae import registry
-    from structmae.run import versions
-    from structmae.threads import thread_limit
-
-    assert cell.baseline is not None
-    key = data.fingerprint(), cell.baseline, args.threads
-    if not _last or _last[0] != key:
-        recipe = recipe_of(data)
-        modality = registry.get("modality", recipe.modality)
-        source = modality.source(data, modality.fit(data, recipe), torch.device("cpu"))
-        with thread_limit(args.threads):
-            begin = time.perf_counter()
-            made = baselines.BASELINES[cell.baseline](baselines.Task(data, source, recipe.probe), cell.seed)
-            seconds = time.perf_counter() - begin
-        about = {"versions": versions(), "device": "cpu", "threads": torch.get_num_threads(), "size": None}
-        cost = {"epochs": made.epochs, "seconds": round(seconds, 4), "peak_memory": None}
-        if cell.baseline not in baselines.SEEDLESS:
-            return made, about, cost
-        _last[:] = key, (made, about, cost)
-    found: tuple[Any, dict[str, Any], dict[str, Any]] = _last[1]
-    return found
-
-
-def recipe_of(data: Any) -> structmae.Recipe:
-    """Whose features baselines read, and whose probe vectors that are nobody's."""
-    from structmae.recipe import resolve
-
-    return resolve(BASE, protocol(BASE), data=data.card, level=data.level)
+    made, about, cost = encoders.made(cell, args, data)
+    return baselines.score(made, data, encoders.recipe_of(data, cell.seed)), about, cost
 
 
 def drawn(graphs: structmae.Graphs, seed: int) -> structmae.Graphs:

@@ -9,11 +9,10 @@ import argparse
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import results
 import systems
 from cells import Cell, left, plan
 from definition import Definition
+from encoders import leave
 from measure import attempt, quiet
 from tqdm.auto import tqdm
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def go() -> int:
         if args.table == systems.TABLE:
             return systems.measure(args, read_settings(args.settings))
-        table = definition.joined(definition.read(args.table, (systems.TABLE,)), args.add)
+        table = definition.with_recipes(definition.read(args.table, (systems.TABLE,)), args.add)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
         asked = read_settings(args.settings)
@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     cells = [left(table, cell, done) for cell in wanted]
     for cell in cells:
         if not cell.missing:  # killed between the last line and this
-            leave(cell, args.keep)
+            leave(cell, False, None)
     todo = sorted((cell for cell in cells if cell.missing), key=lambda cell: cell.cost)
     revision, lines, skipped, ran = results.revision(), 0, dict[str, Any](), 0
     begin = time.monotonic()
@@ -127,7 +127,7 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
                 bar.total -= cell.cost
                 continue
             results.append(path, found)
-            leave(cell, args.keep)
+            leave(cell, args.keep, revision)
             lines, ran = lines + len(found), ran + 1
             bar.set_description(f"{ran}/{len(todo)} {cell.name}")
             bar.update(cell.cost)
@@ -139,16 +139,6 @@ def _run(args: argparse.Namespace, table: Definition, path: Path, wanted: list[C
     rest = f", {summary['left']} left for more time" if summary["left"] else ""
     print(json.dumps(summary) if args.json else text.format(**summary, skips=len(skipped), rest=rest))
     return 1 if skipped else 0
-
-
-def leave(cell: Cell, keep: bool) -> None:
-    """Put the cell's run where all tables find it, or remove it."""
-    for one in (cell, *cell.parts):
-        if keep and not one.parts and one.folder.exists() and not one.kept.exists():
-            one.kept.parent.mkdir(exist_ok=True)
-            with suppress(OSError):  # another table's runner was first
-                one.folder.rename(one.kept)
-    shutil.rmtree(cell.folder, ignore_errors=True)
 
 
 def _fits(cell: Cell, budget: float | None, begin: float, bar: Any) -> bool:

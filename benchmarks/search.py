@@ -2,11 +2,11 @@
 
 A trial is one draw from the space, and the settings of the recipe as it stands come first. It is trained on each data
 set with each seed, frozen, and probed as in every table, on the training and validation nodes of the given split; what
-counts is its accuracy on the nodes that are in no part, whose labels no table reads. The 500 validation nodes would be
-too few to choose by: at 80% the standard error of an accuracy on them is 1.8 points. Each run is one line of
-results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets. The last
---near trials are one of the three best so far with an option or two changed; with --top only the best go through more
-than one seed. A line names the options that it changes (`base`), so a recipe that has moved begins anew.
+counts is its accuracy on the nodes that are in no part, whose labels no table of given splits reads. The 500 validation
+nodes would be too few to choose by: at 80% the standard error of an accuracy on them is 1.8 points. Each run is one
+line of results/search.jsonl, made once; the same command goes on. What counts of a trial is the mean over data sets.
+The last --near trials are one of the three best so far with an option or two changed; with --top only the best go
+through more than one seed. A line names the options that it changes (`base`), so a recipe that has moved begins anew.
 """
 
 import argparse

@@ -23,8 +23,8 @@ import definition
 import jobs
 import results
 from cells import Cell, plan
-from measure import quiet, recipe_of, vectors_of
-from run import leave
+from encoders import leave, recipe_of, vectors_of
+from measure import quiet
 from search import SPLIT, TABLE, fit_to_search, load, ranking, score
 from tqdm.auto import tqdm
 
@@ -55,21 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet()
 
     def go() -> int:
+        from baselines import CLASSES  # not at the top: --help waits for no torch
+
         table = definition.read("node_classification")
-        there = {method.name: method for method in table.methods if not method.of}
+        there = {each.name: each for each in table.methods if not each.of and each.baseline not in CLASSES}
         for name in args.methods:
             if name not in there:
-                raise UsageError(f"method {name!r} of {table.name}: {near(name, list(there))}")
+                raise UsageError(f"method {name!r}, which is none with vectors of its own: {near(name, list(there))}")
         if len(set(args.methods)) < max(2, len(args.methods)):
             raise UsageError("name two methods or more, each once")
-        of = tuple(there[name] for name in args.methods)
-        table = replace(table, data=tuple(args.data), methods=(definition.Method("joined", "", of=of),), fewer={})
+        of = tuple(method for name, method in there.items() if name in args.methods)
+        one = definition.Method(TABLE, "", of=of)
+        table = replace(table, name=TABLE, data=tuple(args.data), methods=(one,), fewer={})
         for data in args.data:
             fit_to_search(data)
         path = (args.results or results.FOLDER) / f"{TABLE}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
         with results.writing(path, runs / f"{TABLE}.lock"):
-            results.heal(path)
+            if healed := results.heal(path):
+                print(healed, file=sys.stderr)
             return _search(args, list(plan(table, args.seeds, {}, [], runs)), path)
 
     return jobs.exit_code("benchmarks/search_joined.py", go)
@@ -82,6 +86,7 @@ def _search(args: argparse.Namespace, cells: Sequence[Cell], path: Path) -> int:
         there = {results.cell(line) for line in results.read(path, TABLE)}
         missing = [line for line in _choices(cell) if results.cell(line) not in there]
         if not missing:
+            leave(cell, False, None)  # killed between the last line and this
             continue
         begin, graphs, vectors = time.perf_counter(), load(cell.data), dict[str, "Tensor"]()
         for part in cell.parts:
@@ -91,12 +96,11 @@ def _search(args: argparse.Namespace, cells: Sequence[Cell], path: Path) -> int:
             line["value"] = _value([vectors[name] for name in line["recipe"].split("+")], graphs)
         more = {"seconds": round(time.perf_counter() - begin, 1), "device": args.device, "revision": revision}
         results.append(path, [{**line, **more} for line in missing])  # seconds: of all of them
-        leave(cell, keep=True)
+        leave(cell, True, revision)
     wanted = {results.cell(line) for cell in cells for line in _choices(cell)}
     lines = [line for line in results.read(path, TABLE) if results.cell(line) in wanted]
-    ranked = [
-        (ranking([line for line in lines if line["recipe"] == name], args.data, args.seeds), name) for name in order
-    ]
+    seeds = len({cell.seed for cell in cells})  # one, of methods that depend on none
+    ranked = [(ranking([line for line in lines if line["recipe"] == name], args.data, seeds), name) for name in order]
     for ((mean, each, _),), name in sorted(ranked, key=lambda one: -one[0][0][0]):
         print(f"{100 * mean:.2f}  ({', '.join(f'{data} {100 * value:.1f}' for data, value in each.items())})  {name}")
     return 0
@@ -118,7 +122,7 @@ def _choices(cell: Cell) -> list[results.Line]:
 def _value(parts: "Sequence[Tensor]", graphs: Any) -> float:
     from structmae.evaluate.arms import side_by_side
 
-    return score(parts[0] if len(parts) == 1 else side_by_side(parts), graphs, recipe_of(graphs).probe)
+    return score(parts[0] if len(parts) == 1 else side_by_side(parts), graphs, recipe_of(graphs, 0).probe)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 MODULES = (
-    "baselines", "cells", "definition", "jobs", "measure", "pictures", "results", "run", "search", "search_joined",
-    "systems", "systems_checks", "systems_rows", "systems_table", "tables", "ties",
+    "baselines", "cells", "definition", "encoders", "jobs", "measure", "pictures", "results", "run", "search",
+    "search_joined", "systems", "systems_checks", "systems_rows", "systems_table", "tables", "ties",
 )  # fmt: skip
 
 

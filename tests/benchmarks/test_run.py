@@ -1,5 +1,6 @@
 """The runner: what is measured, once, and goes on."""
 
+import json
 import os
 import re
 import signal
@@ -185,10 +186,39 @@ def test_kept_encoders_serve_other_tables(run, table, tmp_path, lines, monkeypat
     assert run(two, "--keep", "--seeds", "2")[0] == 0
     assert len(ran) == run.settings["train.epochs"]
     assert len(list((tmp_path / "out" / "runs" / "kept").iterdir())) == 2
-    (tmp_path / "out" / "two.jsonl").unlink()
-    assert run(two, settings=[*run.words, "--threads", "2"])[0] == 0  # trained otherwise: not the same encoder
-    assert len(ran) == 2 * run.settings["train.epochs"]
-    assert len(list((tmp_path / "out" / "runs" / "kept").iterdir())) == 2
+
+
+@pytest.mark.parametrize("but", ["threads", "device", "config", "result", "data"])
+def test_what_does_not_serve_is_trained_anew(run, table, tmp_path, lines, monkeypatch, but):
+    mine = table("one", seeds=1, methods={"graphmae": 'recipe = "graphmae"'})
+    assert run(mine, "--keep")[0] == 0
+    (kept,) = (tmp_path / "out" / "runs" / "kept").iterdir()
+    config = json.loads((kept / "config.json").read_text())
+    if but == "config":
+        (kept / "config.json").write_text("{")
+    elif but == "result":
+        (kept / "result.json").unlink()
+    else:
+        changed = config["data"] if but == "data" else config
+        changed["fingerprint" if but == "data" else but] = {"threads": 2, "device": "cuda", "data": "none"}[but]
+        (kept / "config.json").write_text(json.dumps(config))
+    (first,) = lines(tmp_path, "one")
+    (tmp_path / "out" / "one.jsonl").unlink()
+    real, ran = train._epoch, []
+    monkeypatch.setattr(train, "_epoch", lambda *args: (ran.append(1), real(*args))[1])
+    assert run(mine, "--keep", "--device", "cpu")[0] == 0
+    assert len(ran) == run.settings["train.epochs"]
+    assert lines(tmp_path, "one")[0]["value"] == first["value"]
+
+
+def test_a_kept_encoder_says_what_trained_it(run, table, script, tmp_path, lines):
+    mine = table("one", seeds=1, methods={"graphmae": 'recipe = "graphmae"'})
+    assert run(mine, "--keep")[0] == 0
+    (kept,) = (tmp_path / "out" / "runs" / "kept").iterdir()
+    (kept / "revision").write_text("before")
+    (tmp_path / "out" / "one.jsonl").unlink()
+    assert run(mine)[0] == 0
+    assert lines(tmp_path, "one")[0]["revision"] == "before"
 
 
 def test_a_folder_killed_at_its_making_is_no_obstacle(run, script, table, tmp_path):

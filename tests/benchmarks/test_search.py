@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+
+from structmae import train
 
 SPACE = """
 "encoder.layer" = ["gcn", "gin"]
@@ -163,24 +167,58 @@ def test_a_space_says_what_is_wrong_with_it(script, tmp_path, capsys, space, sai
 
 def test_every_choice_of_methods_is_scored_once(script, tmp_path, capsys, monkeypatch):
     import structmae
+    from structmae import graph
 
-    joined, measure = script("search_joined"), script("measure")
+    joined = script("search_joined")
     monkeypatch.setattr(script("baselines"), "HOPS", (1,))
     words = ["raw", "propagated", "--data", "citations", "--results", str(tmp_path), "--threads", "1"]
     assert joined.main(words) == 0
     lines = [json.loads(line) for line in (tmp_path / "search.jsonl").read_text().splitlines()]
-    assert [line["recipe"] for line in lines] == ["raw", "propagated", "raw+propagated"]
+    assert [line["recipe"] for line in lines] == ["propagated", "raw", "propagated+raw"]
     assert {line["split"] for line in lines} == {"rest"}
     best = max(lines, key=lambda line: line["value"])
     assert capsys.readouterr().out.splitlines()[0].endswith(f"  {best['recipe']}")
 
     graphs = structmae.load_data("citations")
-    plain = script("search").score(graphs.x, graphs, measure.recipe_of(graphs).probe)
-    assert lines[0]["value"] == pytest.approx(plain, abs=0.02)  # features as they are, but for their scale
+    recipe = script("encoders").recipe_of(graphs, 0)
+    source = graph.source(graphs, graph.fit(graphs, recipe), torch.device("cpu"))
+    task = script("baselines").Task(graphs, source, recipe.probe)
+    parts = [script("baselines").propagated(task, 0).vectors, script("baselines").raw(task, 0).vectors]
+    both = torch.cat([x / x.norm(dim=1, keepdim=True).clamp_min(1e-12) for x in parts], 1)
+    for line, x in zip(lines, [*parts, both], strict=True):
+        assert line["value"] == script("search").score(x, graphs, recipe.probe)
     assert joined.main(words) == 0
+    assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 3
+
+    assert joined.main(["propagated", "raw", *words[2:]]) == 0  # the same choices
     assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 3
 
     assert joined.main(["raw", "raw", "--results", str(tmp_path)]) == 2
     assert joined.main(["raw", "rat", "--results", str(tmp_path)]) == 2
     assert "did you mean raw" in capsys.readouterr().err
     assert joined.main(["raw", "propagated", "--data", "karate", "--results", str(tmp_path)]) == 1
+
+
+def test_what_is_trained_for_a_choice_is_kept_for_the_tables(script, tmp_path, monkeypatch):
+    """Of a small recipe in GraphMAE's place."""
+    joined, definition = script("search_joined"), script("definition")
+    (tmp_path / "small.toml").write_text(RECIPE)
+    table, ran = definition.read("node_classification"), []
+    small = definition.Method("small", str(tmp_path / "small.toml"))
+    raw = next(method for method in table.methods if method.name == "raw")
+    monkeypatch.setattr(definition, "read", lambda name: replace(table, methods=(small, raw)))
+    words = ["small", "raw", "--data", "citations", "--results", str(tmp_path), "--threads", "1"]
+    assert joined.main(words) == 0
+    (kept,) = (tmp_path / "runs" / "kept").iterdir()
+    assert "small" in kept.name
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == ["kept"]
+    first = (tmp_path / "search.jsonl").read_text()
+    (tmp_path / "search.jsonl").unlink()
+    monkeypatch.setattr(train, "_epoch", lambda *args: ran.append(1))
+    assert joined.main(words) == 0
+    assert not ran
+    values = [
+        [json.loads(line)["value"] for line in text.splitlines()]
+        for text in (first, (tmp_path / "search.jsonl").read_text())
+    ]
+    assert values[0] == values[1]
