@@ -38,8 +38,8 @@ def test_it_is_the_classifier_on_the_draws(graphs):
     x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
     y, train, test = graphs.y.numpy(), graphs.split["train"].numpy(), graphs.split["test"].numpy()
     subsets, _ = few.few(y, train, [3])
-    wide = x.numpy().astype(np.float64)
-    values = [few.logistic(wide[some], y[some], wide[test], y[test]) for some in subsets[3]]
+    long = 100 * x.numpy().astype(np.float64) * np.random.default_rng(0).uniform(1, 9, (300, 1))  # no length matters
+    values = [few.logistic(long[some], y[some], long[test], y[test], few.unit) for some in subsets[3]]
     row = scored(graphs, {"x": x}, [3])["few_labels"][0]
     assert row["value"] == pytest.approx(np.mean(values))
     assert row["std"] == pytest.approx(np.std(values, ddof=1))
