@@ -5,9 +5,10 @@ Keeps    GraphMAE's learned token, random replacement, re-masking, GNN decoder a
          walks, whose edges the encoder then lacks, and its decoder of pairs.
 Adds     both in one model and step: what a node says has to be told from what is left of its surroundings. Vectors are
          averaged over neighbours once before they are read.
-Score    benchmarks/README.md: behind the vectors of graphmae and maskgae_path side by side. Settings: the best of 30 trials on random splits of those nodes of Cora and CiteSeer that
-         are no test nodes, a score that benchmarks/search.py has given up since (its lines: "held out" in
-         benchmarks/results/search.jsonl; three seeds of the best seven)
+Score    benchmarks/README.md: behind the vectors of graphmae and maskgae_path side by side. Settings: the best of 30
+         trials on random splits of those nodes of Cora and CiteSeer that are no test nodes, a score that
+         benchmarks/search.py has given up since (its lines: "held out" in benchmarks/results/search.jsonl; three seeds
+         of the best seven)
 Command  structmae pretrain --data cora --recipe duo
 """
 
