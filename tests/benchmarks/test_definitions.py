@@ -46,6 +46,7 @@ def test_graph_level_and_a_recipe_file(run, table, tmp_path, lines):
         "few_label",
         "few_label_series",
         "ablation",
+        "ablation_graphs",
     ],
 )
 def test_the_tables_that_come_with_it(script, tmp_path, name):
