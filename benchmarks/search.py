@@ -23,6 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import definition
 import jobs
 import results
 from cells import protocol
@@ -58,7 +59,7 @@ def parser() -> Parser:
     made.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at once, sharing the threads (1)")
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     made.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
-    made.add_argument("--results", type=Path, default=results.FOLDER, metavar="DIR", help="where the lines go")
+    made.add_argument("--results", type=Path, metavar="DIR", help="where the lines go (benchmarks/results)")
     return made
 
 
@@ -68,11 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet()
 
     def go() -> int:
-        space, path = _space(args.space), args.results / f"{TABLE}.jsonl"
-        with results.writing(path, args.results / "runs" / f"{TABLE}.lock"):
+        space, (path, runs) = _space(args.space), places(args)
+        with results.writing(path, runs / f"{TABLE}.lock"):
             return _search(args, space, path)
 
     return jobs.exit_code("benchmarks/search.py", go)
+
+
+def places(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Of the lines, and of runs and the lock."""
+    return (args.results or results.FOLDER) / f"{TABLE}.jsonl", (args.results or definition.HERE) / "runs"
 
 
 def _space(path: Path) -> dict[str, list[Any]]:

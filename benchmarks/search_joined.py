@@ -25,7 +25,7 @@ import results
 from cells import Cell, plan
 from encoders import leave, recipe_of, vectors_of
 from measure import quiet
-from search import SPLIT, TABLE, fit_to_search, load, ranking, score
+from search import SPLIT, TABLE, fit_to_search, load, places, ranking, score
 from tqdm.auto import tqdm
 
 from structmae.cli import Parser, positive
@@ -69,8 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = replace(table, name=TABLE, data=tuple(args.data), methods=(one,), fewer={})
         for data in args.data:
             fit_to_search(data)
-        path = (args.results or results.FOLDER) / f"{TABLE}.jsonl"
-        runs = args.results / "runs" if args.results else definition.HERE / "runs"
+        path, runs = places(args)
         with results.writing(path, runs / f"{TABLE}.lock"):
             if healed := results.heal(path):
                 print(healed, file=sys.stderr)

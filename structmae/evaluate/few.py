@@ -55,20 +55,6 @@ def rows(arm: str, subsets: Subsets, score: Callable[[Ints], float]) -> list[dic
     return found
 
 
-def logistic(x: Wide, y: Ints, x_test: Wide, y_test: Ints, scale: Callable[..., Fold] | None = None) -> float:
-    """Test accuracy of logistic regression on features that `scale` has scaled (`standardised`, or `unit`); its C is
-    chosen inside the training labels `y` by stratified folds, or 1 where a class has fewer than 3 labels."""
-    scale = scale or standardised
-    fewest = int(np.unique(y, return_counts=True)[1].min())
-    cost = 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a large C on separable classes has no end
-        if fewest >= 3:
-            splits = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(x, y)
-            cost = best_cost(_machine, COSTS, (scale(x[a], y[a], x[b], y[b]) for a, b in splits))
-        return accuracy(_machine(cost), *scale(x, y, x_test, y_test))
-
-
 def standardised(x: Wide, y: Ints, x_test: Wide, y_test: Ints) -> Fold:
     """Both by the mean and deviation of the training rows."""
     scaler = StandardScaler().fit(x)
@@ -78,6 +64,19 @@ def standardised(x: Wide, y: Ints, x_test: Wide, y_test: Ints) -> Fold:
 def unit(x: Wide, y: Ints, x_test: Wide, y_test: Ints) -> Fold:
     """Rows of length 1 (Zhu et al., GRACE, 2020): columns that few training rows have are not blown up."""
     return normalize(x), y, normalize(x_test), y_test
+
+
+def logistic(x: Wide, y: Ints, x_test: Wide, y_test: Ints, scale: Callable[..., Fold] = standardised) -> float:
+    """Test accuracy of logistic regression on features that `scale` has scaled (`standardised`, or `unit`); its C is
+    chosen inside the training labels `y` by stratified folds, or 1 where a class has fewer than 3 labels."""
+    fewest = int(np.unique(y, return_counts=True)[1].min())
+    cost = 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a large C on separable classes has no end
+        if fewest >= 3:
+            splits = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(x, y)
+            cost = best_cost(_machine, COSTS, (scale(x[a], y[a], x[b], y[b]) for a, b in splits))
+        return accuracy(_machine(cost), *scale(x, y, x_test, y_test))
 
 
 def _machine(cost: float) -> Any:

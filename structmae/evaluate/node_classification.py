@@ -49,8 +49,8 @@ def score(features: dict[str, Tensor], graphs: Graphs, recipe: Recipe, *, labels
     """Accuracy on the test nodes for each arm of `features` (N, width), read once, after validation has chosen.
 
     `few_labels`: the same with so many `labels` a class of the training nodes, over several draws of them. There
-    validation nodes would be more than those that teach, and none is read: logistic regression on
-    rows of length 1, its C by folds inside the labels.
+    validation nodes would be more than those that teach, and none is read: logistic regression on rows of
+    length 1, its C by folds inside the labels.
     """
     assert graphs.split is not None
     assert graphs.y is not None
