@@ -1,13 +1,15 @@
 """What masked autoencoders are compared with on graphs: PyTorch Geometric's models, and methods without weights.
 
-Each takes a Task and a seed and gives either vectors, which the table's own probe then reads as it reads those of an
-encoder, or what it says of each node. Choices are made on the validation nodes; no method here sees a test label.
-Settings of trained ones are their papers'.
+Each takes a Task, a seed and its own options by name, and gives either vectors, which the table's own probe then reads
+as it reads those of an encoder, or what it says of each node. Choices are made on the validation nodes; no method here
+sees a test label. Settings of trained ones are their papers'. Of few labels there are no validation nodes: see `make`.
 """
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -19,7 +21,8 @@ from torch_geometric.nn.models import LabelPropagation
 from torch_geometric.utils import remove_self_loops
 
 from structmae.data import Graphs
-from structmae.evaluate import graph_classification, node_classification
+from structmae.errors import StructmaeError
+from structmae.evaluate import few, graph_classification, node_classification
 from structmae.evaluate.arms import propagate
 from structmae.evaluate.folds import packed
 from structmae.evaluate.probe import accuracy, fit_probe
@@ -60,10 +63,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Made:
-    """`vectors` (N, width) for the probe, or `predicted` classes (N,); `chosen` is what validation chose."""
+    """`vectors` (N, width) for the probe, or `predicted` classes (N,), or of few labels the rows of an evaluation;
+    `chosen` is what validation chose."""
 
     vectors: Tensor | None = None
     predicted: Tensor | None = None
+    few_labels: list[dict[str, Any]] | None = None
     validation: float | None = None
     chosen: dict[str, Any] | None = None
     epochs: int = 0
@@ -77,8 +82,10 @@ def raw(task: Task, seed: int) -> Made:
 HOPS = range(11)  # how often features are propagated
 
 
-def propagated(task: Task, seed: int) -> Made:
-    """S^k X (Wu et al., SGC, ICML 2019), k of HOPS by the probe's accuracy on validation nodes."""
+def propagated(task: Task, seed: int, *, hops: int | None = None) -> Made:
+    """S^k X (Wu et al., SGC, ICML 2019), k of HOPS by the probe's accuracy on validation nodes, or `hops`."""
+    if hops is not None:
+        return Made(propagate(task.source.all["node"], hops))
     best: tuple[float, int, Tensor] | None = None
     for hops in HOPS:
         x = propagate(task.source.all["node"], hops)
@@ -92,17 +99,17 @@ def propagated(task: Task, seed: int) -> Made:
 
 
 ALPHAS, LAYERS = (0.5, 0.7, 0.9, 0.95, 0.99), (3, 10, 50)
+UNCHOSEN = (50, 0.9)  # where there are no validation nodes
 
 
 def label_propagation(task: Task, seed: int) -> Made:
     """Zhu and Ghahramani, 2002: labels of the training nodes spread over edges; share and steps by validation."""
     best = Made(validation=-1.0)
-    for layers in LAYERS:
-        for alpha in ALPHAS:
-            said = LabelPropagation(layers, alpha)(task.y.clamp_min(0), task.edge_index, mask=task.part("train"))
-            found = _right(said, task, "validation")
-            if best.validation is None or found > best.validation:
-                best = Made(predicted=said.argmax(1), validation=found, chosen={"layers": layers, "alpha": alpha})
+    for layers, alpha in product(LAYERS, ALPHAS) if len(task.part("validation")) else [UNCHOSEN]:
+        said = LabelPropagation(layers, alpha)(task.y.clamp_min(0), task.edge_index, mask=task.part("train"))
+        found = _right(said, task, "validation")
+        if best.validation is None or found > best.validation:
+            best = Made(predicted=said.argmax(1), validation=found, chosen={"layers": layers, "alpha": alpha})
     return best
 
 
@@ -123,15 +130,19 @@ EPOCHS = 200
 
 
 def _supervised(model: nn.Module, task: Task, *, lr: float, dropout: float, seed: int) -> Made:
-    """Full-batch training on the training nodes; the epoch is the one that is best on validation nodes."""
+    """Full-batch training on the training nodes; the epoch is the one that is best on validation nodes, or the last."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=5e-4)
     train, best, said = task.part("train"), Made(validation=-1.0), torch.empty(0)
+    x = task.x.clone()
+    there = x.flatten().nonzero().squeeze(1)  # a zero stays one: most of the features need no random number
+    values = x.flatten()[there]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for epoch in range(1, EPOCHS + 1):
             model.train()
             optimizer.zero_grad()
-            out = model(F.dropout(task.x, dropout), task.edge_index)
+            x.view(-1)[there] = F.dropout(values, dropout)
+            out = model(x, task.edge_index)
             F.cross_entropy(out[train], task.y[train]).backward()
             optimizer.step()
             model.eval()
@@ -235,11 +246,12 @@ def _seeded(seed: int, make: Callable[[], Any]) -> Any:
 
 
 def _right(said: Tensor, task: Task, part: str) -> float:
+    """0 where the part has no nodes."""
     rows = task.part(part)
-    return accuracy(said[rows].argmax(1), task.y[rows])
+    return accuracy(said[rows].argmax(1), task.y[rows]) if len(rows) else 0.0
 
 
-BASELINES: dict[str, Callable[[Task, int], Made]] = {
+BASELINES: dict[str, Callable[..., Made]] = {
     "raw": raw,
     "propagated": propagated,
     "label_propagation": label_propagation,
@@ -253,15 +265,51 @@ CLASSES = ("label_propagation", "gcn", "gat")  # that say classes, the others ve
 SEEDLESS = ("raw", "propagated", "label_propagation")  # that come out the same at each seed of one split
 
 
-def score(made: Made, graphs: Graphs, recipe: Recipe) -> dict[str, Any]:
+def check(name: str, options: Mapping[str, Any], labels: Sequence[int]) -> None:
+    """Raises StructmaeError for options that a baseline does not have, or that few `labels` need."""
+    parameters = inspect.signature(BASELINES[name]).parameters
+    known = [key for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY]
+    for key, value in options.items():
+        if key not in known:
+            raise StructmaeError(f"baseline {name} has no option {key}: it has {', '.join(known) or 'none'}")
+        if type(value) is not int or value < 0:
+            raise StructmaeError(f"baseline {name}: {key}={value!r} must be a whole number, 0 or more")
+    if labels and not set(options).issuperset(known):
+        raise StructmaeError(
+            f"baseline {name} chooses {', '.join(known)} on validation nodes, of which few labels read none: "
+            f"give settings = {{ {known[0]} = 2 }}, or the like"
+        )
+
+
+def make(name: str, task: Task, seed: int, options: Mapping[str, Any], labels: Sequence[int] = ()) -> Made:
+    """What a baseline makes of a task. With `labels`, one that says classes is trained on each draw of so many labels a
+    class, the draws of all methods, and reads no validation node."""
+    if not labels or name not in CLASSES:
+        return BASELINES[name](task, seed, **options)
+    fitted, test = task.part("train"), task.part("test")
+
+    def value(chosen: few.Ints) -> float:
+        split = {"train": torch.from_numpy(chosen), "validation": fitted[:0], "test": test}
+        said = BASELINES[name](replace(task, graphs=replace(task.graphs, split=split)), seed, **options).predicted
+        assert said is not None
+        return accuracy(said[test], task.y[test])
+
+    subsets, _ = few.few(task.y.numpy(), fitted.numpy(), labels)
+    epochs = EPOCHS * sum(map(len, subsets.values())) if name not in SEEDLESS else 0
+    return Made(few_labels=few.rows(ARM, subsets, value), epochs=epochs)
+
+
+def score(made: Made, graphs: Graphs, recipe: Recipe, labels: Sequence[int] = ()) -> dict[str, Any]:
     """As an evaluation of node or graph classification has it, with one arm."""
+    if made.few_labels is not None:
+        return {"metric": "accuracy", "split": "test", "few_labels": made.few_labels}
     if graphs.level == "graph":
         assert made.vectors is not None
         scored = graph_classification.score({ARM: made.vectors}, graphs, recipe, linear=True)
         scored["rows"][0]["chosen"] = made.chosen
         return scored
     if made.vectors is not None:
-        scored = node_classification.score({ARM: made.vectors}, graphs, recipe)
+        scored = node_classification.score({ARM: made.vectors}, graphs, recipe, labels=labels)
         scored["rows"][0]["chosen"] = made.chosen
         return scored
     assert made.predicted is not None

@@ -62,6 +62,7 @@ def plan(
     """Every cell that `only` leaves, with all its methods; `seeds` of each, or as many as the table says. Raises
     UsageError for what can't be asked for."""
     from baselines import BASELINES, CLASSES, OF_GRAPHS, SEEDLESS  # not at the top: --help waits for no torch
+    from baselines import check as check_baseline
 
     from structmae.evaluate.arms import ARMS
 
@@ -71,14 +72,12 @@ def plan(
         fits = "graph_classification" if method.baseline in OF_GRAPHS else "node_classification"
         if method.baseline and table.task != fits:
             raise StructmaeError(f"method {method.name}: baseline {method.baseline} is for {fits}, not {table.task}")
-        if method.baseline and table.labels:
-            raise StructmaeError(
-                f"method {method.name}: baseline {method.baseline} is fitted on all labels, not on few"
-            )
+        if method.baseline:
+            check_baseline(method.baseline, dict(method.settings), table.labels)
         for part in method.of:
             if part.baseline in CLASSES or part.features not in ARMS:
                 raise StructmaeError(f"method {method.name}: {part.name} has no vectors to stand beside others")
-            if data_options(part.recipe or BASE, {**dict(part.settings), **asked}) != data_options(BASE, asked):
+            if part.recipe and data_options(part.recipe, {**dict(part.settings), **asked}) != data_options(BASE, asked):
                 raise StructmaeError(f"method {method.name}: {part.name} reads the data otherwise than {BASE} does")
         if method.features not in ARMS and method.features not in MORE.get(table.task, ()):
             raise StructmaeError(f"method {method.name}: features={method.features!r} is not one of {', '.join(ARMS)}")
@@ -120,7 +119,7 @@ def _cell(
 
     first = methods[0]
     parts = tuple(_cell(table, data, some, seed, asked, runs) for some in _groups(first.of))
-    own = dict(first.settings)
+    own = dict(first.settings) if first.recipe else {}
     options, settings, cost = _settle(table, data, first.recipe or BASE, {**own, **asked}, own)
     of: Any = [part.kept.name for part in parts] or first.baseline or first.recipe
     if parts:
@@ -129,7 +128,7 @@ def _cell(
     elif first.baseline:
         shape = _shape(data)
         training = 0 if first.baseline in SEEDLESS else BASELINE * shape["nodes"] * shape["features"]
-        settings, cost = {}, PROBE + training
+        options, settings, cost = {**options, **dict(first.settings)}, {}, PROBE + training
     # The folder stands for all options: one of an older version of a recipe is not gone on with.
     mark = hashlib.sha256(json.dumps([data, of, options, seed], sort_keys=True).encode()).hexdigest()
     stem = first.name if parts else first.baseline or Path(first.recipe).stem

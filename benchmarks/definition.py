@@ -20,7 +20,8 @@ DRAWN = ["given", "random"]  # splits of a node classification
 @dataclass(frozen=True)
 class Method:
     """A row of the table: features that the pre-training of `recipe` with `settings` yields, "pretrained" or another
-    arm; or a `baseline` of baselines.py, which has no recipe; or the vectors `of` other methods side by side."""
+    arm; or a `baseline` of baselines.py with its options, which has no recipe; or the vectors `of` other methods side
+    by side."""
 
     name: str
     recipe: str
@@ -141,8 +142,8 @@ def with_recipes(table: Definition, files: Sequence[Path]) -> Definition:
 def _methods(path: Path, name: str, about: Any) -> Iterator[Method]:
     """One; or with a `grid`, an option and its values, one for each choice, called by what it chooses."""
     if isinstance(about, dict) and "baseline" in about:
-        _keys(path, f"method {name}", about, {"baseline": str})
-        yield Method(name, "", baseline=about["baseline"])
+        _keys(path, f"method {name}", about, {"baseline": str}, {"settings": dict})
+        yield Method(name, "", settings=tuple(about.get("settings", {}).items()), baseline=about["baseline"])
         return
     _keys(path, f"method {name}", about, {"recipe": str}, {"features": str, "settings": dict, "grid": dict})
     recipe, grid = about["recipe"], about.get("grid", {})

@@ -4,7 +4,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,10 @@ def about(run: structmae.Run) -> dict[str, Any]:
 _last: list[Any] = []  # what depends on no seed, of this process's data set, and its key
 
 
-def made(cell: Cell, args: argparse.Namespace, data: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """What a baseline makes of data, what a line says of it, and the cost."""
+def made(
+    cell: Cell, args: argparse.Namespace, data: Any, labels: Sequence[int] = ()
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """What a baseline makes of data, of few `labels` where there are some; what a line says of it, and the cost."""
     import baselines
     import torch
 
@@ -80,14 +82,16 @@ def made(cell: Cell, args: argparse.Namespace, data: Any) -> tuple[Any, dict[str
     from structmae.threads import thread_limit
 
     assert cell.baseline is not None
-    key = data.fingerprint(), cell.baseline, args.threads
+    options = dict(cell.missing[0].settings)
+    key = data.fingerprint(), cell.baseline, options, args.threads, labels
     if not _last or _last[0] != key:
         recipe = recipe_of(data, cell.seed)
         modality = registry.get("modality", recipe.modality)
         source = modality.source(data, modality.fit(data, recipe), torch.device("cpu"))
         with thread_limit(args.threads):
             begin = time.perf_counter()
-            found = baselines.BASELINES[cell.baseline](baselines.Task(data, source, recipe.probe), cell.seed)
+            task = baselines.Task(data, source, recipe.probe)
+            found = baselines.make(cell.baseline, task, cell.seed, options, labels)
             seconds = time.perf_counter() - begin
             said = {"versions": versions(), "device": "cpu", "threads": torch.get_num_threads(), "size": None}
         cost = {"epochs": found.epochs, "seconds": round(seconds, 4), "peak_memory": None}

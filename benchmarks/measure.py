@@ -150,8 +150,8 @@ def _baseline(
     import baselines
 
     data = drawn(data, cell.seed) if table.drawn == "random" else data
-    made, about, cost = encoders.made(cell, args, data)
-    return baselines.score(made, data, encoders.recipe_of(data, cell.seed)), about, cost
+    made, about, cost = encoders.made(cell, args, data, table.labels)
+    return baselines.score(made, data, encoders.recipe_of(data, cell.seed), table.labels), about, cost
 
 
 def drawn(graphs: structmae.Graphs, seed: int) -> structmae.Graphs:
@@ -188,7 +188,7 @@ def _plain(scored: Mapping[str, Any]) -> Iterator[Score]:
 
 def _few(scored: Mapping[str, Any]) -> Iterator[Score]:
     for row in scored["few_labels"]:
-        facts = {"subsets": row["n"], "over_subsets": row["std"]}
+        facts = {"subsets": row["n"], "over_subsets": row["std"], "draws": row["each"]}
         yield Score(row["features"], scored["metric"], row["value"], at=f"{row['labels']} a class", facts=facts)
 
 

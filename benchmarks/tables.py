@@ -117,6 +117,7 @@ def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
     about = f"{what[0].upper()}{what[1:]} on {table.split}{unit}: mean ± standard deviation over n seeds"
     said = [f"{about} (n - 1 in its denominator); bold: the best mean measured here; {TIED}: {ties.SAID}.", table.how]
     said += [f"{paper.method}, published and not measured here: {paper.source}." for paper in table.published]
+    said += [text for text in [_spread(table, lines)] if text]
     if not lines:
         return [*said, f"Nothing is measured yet: python benchmarks/run.py {table.name}"]
     found = [line.get("versions") or {} for line in lines]
@@ -127,6 +128,17 @@ def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
     revision = _all(_short(line.get("revision")) for line in lines)
     said.append(f"Measured on {device}, threads: {threads}, revision: {revision}; {', '.join(versions)}.")
     return said
+
+
+def _spread(table: Definition, lines: Sequence[results.Line]) -> str:
+    """Of few labels, how far the draws of them are apart, which the deviation over seeds leaves out."""
+    found = []
+    for label, column in columns(table, lines).items():
+        here = [line for line in lines if (line["data"], line.get("at", ""), line["metric"]) == column]
+        each = [line["over_subsets"] for line in here if line.get("over_subsets") is not None]
+        if each:
+            found.append(f"{label} {_number(statistics.fmean(each), column.metric)}")
+    return f"Standard deviation over the draws of labels, the mean of all methods: {', '.join(found)}." if found else ""
 
 
 def markdown(table: Definition, shown: Mapping[str, Column], made: Sequence[Row], foot: Sequence[str]) -> str:

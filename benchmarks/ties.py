@@ -10,14 +10,15 @@ LEVEL = 0.05  # of p
 LEAST = 3  # seeds in common, where those are the pairs
 SAID = (
     f"a paired t-test does not tell it from the best (p >= {LEVEL}): over the same test items, each one's share of "
-    f"seeds that are right, or where test items differ or have no such share over the same seeds, {LEAST} at least"
+    f"seeds that are right, or over the same draws of few labels, or where neither is known over the same seeds, "
+    f"{LEAST} at least"
 )
 
 
 def tied(some: Sequence[results.Line], best: Sequence[results.Line], *, drawn: bool) -> bool:
     """Whether no test tells these lines, those of a method's seeds, from the best ones. `drawn`: each seed has test
     items of its own."""
-    pairs = None if drawn else _items(some, best)
+    pairs = None if drawn else _items(some, best) or _draws(some, best)
     if pairs is None:
         others = {line["seed"]: line["value"] for line in best}
         pairs = [(line["value"], others[line["seed"]]) for line in some if line["seed"] in others]
@@ -32,6 +33,14 @@ def _items(some: Sequence[results.Line], best: Sequence[results.Line]) -> list[t
     if shares[0] is None or shares[1] is None or len(shares[0]) != len(shares[1]):
         return None
     return list(zip(*shares, strict=True))
+
+
+def _draws(some: Sequence[results.Line], best: Sequence[results.Line]) -> list[tuple[float, float]] | None:
+    """Of each draw of few labels the mean over seeds of each method; None where that was not kept."""
+    draws = [[line.get("draws") for line in lines] for lines in (some, best)]
+    if not all(all(each) for each in draws) or len({len(one) for each in draws for one in each}) != 1:
+        return None
+    return list(zip(*([fmean(value) for value in zip(*each, strict=True)] for each in draws), strict=True))
 
 
 def _shares(lines: Sequence[results.Line]) -> list[float] | None:

@@ -46,11 +46,11 @@ def few(y: Ints, fitted: Ints, sizes: Sequence[int] = LABELS) -> tuple[dict[int,
 
 
 def rows(arm: str, subsets: Subsets, score: Callable[[Ints], float]) -> list[dict[str, Any]]:
-    """Of each size the mean accuracy and its standard deviation over subsets; `score` takes the items of one."""
+    """Of each size the accuracy on `each` subset, their mean and standard deviation; `score` takes the items of one."""
     found = []
     for size, some in subsets.items():
         each = np.array([score(chosen) for chosen in some])
-        spread = {"value": float(each.mean()), "std": float(each.std(ddof=1)), "n": len(each)}
+        spread = {"value": float(each.mean()), "std": float(each.std(ddof=1)), "n": len(each), "each": each.tolist()}
         found.append({"features": arm, "labels": size, **spread})
     return found
 

@@ -125,7 +125,7 @@ def test_scores_of_baselines_are_by_their_seed(run, script, table, monkeypatch):
     monkeypatch.setattr(baselines, "EPOCHS", 2)
     real = baselines.score
 
-    def score(made, data, recipe):
+    def score(made, data, recipe, labels):
         seeds.append(recipe.train.seed)
         return real(made, data, recipe)
 
@@ -195,7 +195,41 @@ def test_few_labels_are_columns(run, table, tmp_path, monkeypatch, lines):
         if method:
             line = found[method, f"{row['labels']} a class"]
             assert (line["value"], line["over_subsets"], line["subsets"]) == (row["value"], row["std"], 2)
+            assert sum(line["draws"]) / 2 == pytest.approx(line["value"])
     assert run(mine)[1]["there"] == 1
+
+
+def test_baselines_of_few_labels(run, script, table, tmp_path, monkeypatch, lines):
+    """Vectors are read as an encoder's; what says classes learns from each draw, and from no validation node."""
+    import torch
+
+    monkeypatch.setattr("structmae.evaluate.few.SUBSETS", 2)
+    baselines, read = script("baselines"), []
+    monkeypatch.setattr(baselines, "EPOCHS", 3)
+    part = baselines.Task.part
+
+    def seen(task, name):
+        read.append((name, part(task, name)))
+        return part(task, name)
+
+    monkeypatch.setattr(baselines.Task, "part", seen)
+    methods = {name: f"baseline = '{name}'" for name in ("label_propagation", "gcn")}
+    methods["near"] = "baseline = 'propagated', settings = { hops = 1 }"
+    mine = table(labels=[1, 2], data=["sbm:n=120,seed=1"], seeds=2, methods=methods)
+    code, summary, err = run(mine, "--set", "probe.epochs=3", settings=["--threads", "1"])
+    assert (code, summary["ran"], summary["lines"]) == (0, 4, 8), err  # gcn alone has two seeds
+    graphs = structmae.load_data("sbm:n=120,seed=1")
+    assert {len(rows) for name, rows in read if name == "validation"} == {0}
+    taught = {tuple(graphs.y[rows].bincount().tolist()) for name, rows in read if name == "train" and len(rows) < 20}
+    assert taught == {(size,) * len(graphs.classes) for size in (1, 2)}
+    found = {(line["recipe"], line["seed"], line["at"]): line for line in lines(tmp_path)}
+    assert {key[:2] for key in found} == {("near", 0), ("label_propagation", 0), ("gcn", 0), ("gcn", 1)}
+    recipe = script("encoders").recipe_of(graphs, 0)
+    modality = structmae.registry.get("modality", recipe.modality)
+    source = modality.source(graphs, modality.fit(graphs, recipe), torch.device("cpu"))
+    x = {"x": script("structmae.evaluate.arms").propagate(source.all["node"], 1)}
+    for row in structmae.evaluate.node_classification.score(x, graphs, recipe, labels=[1, 2])["few_labels"]:
+        assert found["near", 0, f"{row['labels']} a class"]["draws"] == row["each"]
 
 
 def test_few_labels_of_recordings(run, script, tmp_path, monkeypatch, lines):
@@ -257,7 +291,9 @@ BUDGET = (
         ({"dat": ["karate"]}, "unknown key 'dat'"),
         ({"labels": [0]}, "must be whole numbers from 1 on"),
         ({"labels": [1], "task": "link_prediction"}, "are for node_classification and classification"),
-        ({"labels": [1], "methods": {"a": "baseline = 'gcn'"}}, "on all labels, not on few"),
+        ({"labels": [1], "methods": {"a": "baseline = 'propagated'"}}, "give settings = { hops = 2 }"),
+        ({"methods": {"a": "baseline = 'raw', settings = { hops = 2 }"}}, "raw has no option hops: it has none"),
+        ({"methods": {"a": "baseline = 'propagated', settings = { hops = -1 }"}}, "hops=-1 must be a whole number"),
         ({"methods": {"raw": "baseline = 'raw'", "a": "of = ['raw']"}}, "must name two methods or more"),
         ({"methods": {"raw": "baseline = 'raw'", "a": "of = ['raw', 'rat']"}}, "did you mean raw"),
         ({"methods": {"gcn": "baseline = 'gcn'", "raw": "baseline = 'raw'", "a": "of = ['raw', 'gcn']"}}, "no vectors"),

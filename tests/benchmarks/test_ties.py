@@ -43,6 +43,20 @@ def test_over_the_same_items(tied):
     assert tied(lines(alike[:3]), lines(alike[:3]), drawn=False)
 
 
+def test_over_the_same_draws_of_labels(tied):
+    """Draws are further apart than methods are; a seed alone is enough."""
+    draws = [0.40, 0.55, 0.62, 0.48, 0.70]
+
+    def of(change, seeds):
+        each = [value + more for value, more in zip(draws, change, strict=True)]
+        return [{"seed": seed, "value": float(np.mean(each)), "draws": each} for seed in range(seeds)]
+
+    best = of([0.0] * 5, 3)
+    assert not tied(of([-0.010, -0.012, -0.009, -0.011, -0.010], 1), best, drawn=False)
+    assert tied(of([0.02, -0.03, 0.01, -0.02, 0.01], 1), best, drawn=False)
+    assert not tied([{**line, "draws": None} for line in of([0.02, -0.03, 0.01, -0.02, 0.01], 1)], best, drawn=False)
+
+
 def test_over_seeds_where_items_differ_or_are_not_known(tied):
     one = [{"seed": seed, "value": 0.80 + 0.001 * seed} for seed in range(5)]
     far = [{"seed": seed, "value": 0.70 + 0.002 * seed} for seed in range(5)]
