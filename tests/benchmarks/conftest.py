@@ -9,7 +9,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 MODULES = (
-    "baselines", "cells", "definition", "encoders", "jobs", "measure", "pictures", "results", "run", "search",
+    "baselines", "cells", "definition", "encoders", "jobs", "measure", "pictures", "readme", "results", "run", "search",
     "search_joined", "systems", "systems_checks", "systems_rows", "systems_table", "tables", "ties",
 )  # fmt: skip
 
