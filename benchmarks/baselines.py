@@ -265,19 +265,20 @@ CLASSES = ("label_propagation", "gcn", "gat")  # that say classes, the others ve
 SEEDLESS = ("raw", "propagated", "label_propagation")  # that come out the same at each seed of one split
 
 
-def check(name: str, options: Mapping[str, Any], labels: Sequence[int]) -> None:
-    """Raises StructmaeError for options that a baseline does not have, or that few `labels` need."""
+def check(method: str, name: str, options: Mapping[str, Any], labels: Sequence[int]) -> None:
+    """Raises StructmaeError for a method's options that its baseline does not have, or that few `labels` need."""
     parameters = inspect.signature(BASELINES[name]).parameters
     known = [key for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY]
     for key, value in options.items():
         if key not in known:
-            raise StructmaeError(f"baseline {name} has no option {key}: it has {', '.join(known) or 'none'}")
+            has = ", ".join(known) or "none"
+            raise StructmaeError(f"method {method}: baseline {name} has no option {key}: it has {has}")
         if type(value) is not int or value < 0:
-            raise StructmaeError(f"baseline {name}: {key}={value!r} must be a whole number, 0 or more")
+            raise StructmaeError(f"method {method}: {key}={value!r} must be a whole number, 0 or more")
     if labels and not set(options).issuperset(known):
         raise StructmaeError(
-            f"baseline {name} chooses {', '.join(known)} on validation nodes, of which few labels read none: "
-            f"give settings = {{ {known[0]} = 2 }}, or the like"
+            f"method {method}: baseline {name} chooses {', '.join(known)} on validation nodes, of which few labels "
+            f"read none: give settings = {{ {known[0]} = 2 }}, or the like"
         )
 
 

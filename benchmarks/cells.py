@@ -52,7 +52,7 @@ class Cell:
     @property
     def name(self) -> str:
         """As progress says it."""
-        method = self.baseline or Path(self.recipe).stem or self.missing[0].name
+        method = Path(self.recipe).stem or self.missing[0].name
         return f"{self.data} {method} seed {self.seed}"
 
 
@@ -73,7 +73,7 @@ def plan(
         if method.baseline and table.task != fits:
             raise StructmaeError(f"method {method.name}: baseline {method.baseline} is for {fits}, not {table.task}")
         if method.baseline:
-            check_baseline(method.baseline, dict(method.settings), table.labels)
+            check_baseline(method.name, method.baseline, dict(method.settings), table.labels)
         for part in method.of:
             if part.baseline in CLASSES or part.features not in ARMS:
                 raise StructmaeError(f"method {method.name}: {part.name} has no vectors to stand beside others")
@@ -115,20 +115,25 @@ def _groups(methods: Sequence[Method]) -> list[list[Method]]:
 def _cell(
     table: Definition, data: str, methods: Sequence[Method], seed: int, asked: Mapping[str, str], runs: Path
 ) -> Cell:
-    from baselines import SEEDLESS
+    from baselines import CLASSES, SEEDLESS
+
+    from structmae.evaluate.few import SUBSETS
 
     first = methods[0]
     parts = tuple(_cell(table, data, some, seed, asked, runs) for some in _groups(first.of))
     own = dict(first.settings) if first.recipe else {}
     options, settings, cost = _settle(table, data, first.recipe or BASE, {**own, **asked}, own)
-    of: Any = [part.kept.name for part in parts] or first.baseline or first.recipe
+    of: Any = [part.kept.name for part in parts] or first.baseline or Path(first.recipe).stem
     if parts:
-        settings = {key: value for part in parts for key, value in part.settings.items()}
+        read = {key: value for key, value in settings.items() if key.partition(".")[0] in ("data", "probe")}
+        settings = {**read, **{key: value for part in parts for key, value in part.settings.items()}}
         cost = PROBE + sum(part.cost for part in parts)
     elif first.baseline:
         shape = _shape(data)
         training = 0 if first.baseline in SEEDLESS else BASELINE * shape["nodes"] * shape["features"]
-        options, settings, cost = {**options, **dict(first.settings)}, {}, PROBE + training
+        training *= len(table.labels) * SUBSETS if first.baseline in CLASSES and table.labels else 1
+        settings = {key: value for key, value in settings.items() if key.startswith("data.")}
+        options, cost = {**options, **dict(first.settings)}, PROBE + training
     # The folder stands for all options: one of an older version of a recipe is not gone on with.
     mark = hashlib.sha256(json.dumps([data, of, options, seed], sort_keys=True).encode()).hexdigest()
     stem = first.name if parts else first.baseline or Path(first.recipe).stem

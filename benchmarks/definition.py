@@ -154,6 +154,12 @@ def _methods(path: Path, name: str, about: Any) -> Iterator[Method]:
             raise StructmaeError(f"{path}: {key}={values!r} in the grid of {name} must be a list of values")
     for choice in product(*grid.values()):
         settings = {**about.get("settings", {}), **dict(zip(grid, choice, strict=True))}
+        for key, value in settings.items():
+            if isinstance(value, dict | list):
+                raise StructmaeError(
+                    f"{path}: {key}={value} of method {name} must be one value of one option; write its name in "
+                    'quotes, such as "encoder.layers" = 3'
+                )
         chosen = tuple((key.rpartition(".")[2], value) for key, value in zip(grid, choice, strict=True))
         called = ", ".join(f"{key}={value}" for key, value in chosen) or name
         features = about.get("features", "pretrained")

@@ -63,6 +63,10 @@ def measure(
     fresh_peak()
     make = _joined if cell.parts else _baseline if cell.baseline else _pretrained
     scored, about, cost = make(table, cell, args, asked, data)
+    if table.labels and not scored["few_labels"]:
+        raise StructmaeError(
+            f"labels={list(table.labels)}: {data.name} has too few, each leaves a class without enough"
+        )
     found: dict[str, list[Score]] = {}
     for score in scores(table, scored):
         if score.metric in table.metrics:

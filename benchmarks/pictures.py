@@ -11,7 +11,7 @@ from definition import Definition, Method
 from structmae.errors import StructmaeError, UsageError
 
 NAMES = {"ratio": "share of the tokens that are hidden"}  # of axes
-MARKS = "osD^vPX*<>"
+MARKS = "osD^vPX*<>"  # as many as matplotlib has colours: from there on lines are dashed
 
 
 class Point(NamedTuple):
@@ -72,11 +72,14 @@ def draw(table: Definition, lines: Sequence[results.Line], path: Path) -> None:
     figure = Figure(figsize=(1.2 + 3.6 * len(panels), 4.2), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (data, some) in zip(axes, panels.items(), strict=True):
-        for (label, points), mark in zip(some.items(), MARKS * len(some), strict=False):
+        for place, (label, points) in enumerate(some.items()):
             if points:
+                mark, dashes = MARKS[place % len(MARKS)], "-" if place < len(MARKS) else "--"
                 x, mean, std = zip(*points, strict=True)
                 mean, std = ([100 * value for value in part] for part in (mean, std))
-                ax.errorbar(x, mean, std, label=label, marker=mark, capsize=2, linewidth=1.2, markersize=4)
+                ax.errorbar(
+                    x, mean, std, label=label, marker=mark, linestyle=dashes, capsize=2, linewidth=1.2, markersize=4
+                )
         if table.labels:
             ax.set_xscale("log")
             there = sorted({point.x for points in some.values() for point in points})
@@ -86,7 +89,9 @@ def draw(table: Definition, lines: Sequence[results.Line], path: Path) -> None:
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(f"accuracy on {table.split}, %")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize="small")
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(1 + len(panels), len(labels)), fontsize="small"
+    )
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

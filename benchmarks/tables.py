@@ -133,11 +133,16 @@ def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
 def _spread(table: Definition, lines: Sequence[results.Line]) -> str:
     """Of few labels, how far the draws of them are apart, which the deviation over seeds leaves out."""
     found = []
+    names = {method.name for method in table.methods}
     for label, column in columns(table, lines).items():
-        here = [line for line in lines if (line["data"], line.get("at", ""), line["metric"]) == column]
-        each = [line["over_subsets"] for line in here if line.get("over_subsets") is not None]
+        each: dict[str, list[float]] = {}
+        for line in lines:
+            here = (line["data"], line.get("at", ""), line["metric"]) == column and line["recipe"] in names
+            if here and line.get("over_subsets") is not None and not line["settings"]:
+                each.setdefault(line["recipe"], []).append(line["over_subsets"])
         if each:
-            found.append(f"{label} {_number(statistics.fmean(each), column.metric)}")
+            mean = statistics.fmean(map(statistics.fmean, each.values()))
+            found.append(f"{label} {_number(mean, column.metric)}")
     return f"Standard deviation over the draws of labels, the mean of all methods: {', '.join(found)}." if found else ""
 
 

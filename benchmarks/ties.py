@@ -10,8 +10,8 @@ LEVEL = 0.05  # of p
 LEAST = 3  # seeds in common, where those are the pairs
 SAID = (
     f"a paired t-test does not tell it from the best (p >= {LEVEL}): over the same test items, each one's share of "
-    f"seeds that are right, or over the same draws of few labels, or where neither is known over the same seeds, "
-    f"{LEAST} at least"
+    f"seeds that are right, or over the same draws of few labels, each one's mean over seeds, or where items or draws "
+    f"differ or are not known over the same seeds, {LEAST} at least"
 )
 
 
@@ -36,11 +36,13 @@ def _items(some: Sequence[results.Line], best: Sequence[results.Line]) -> list[t
 
 
 def _draws(some: Sequence[results.Line], best: Sequence[results.Line]) -> list[tuple[float, float]] | None:
-    """Of each draw of few labels the mean over seeds of each method; None where that was not kept."""
+    """Of each draw of few labels the mean over seeds of each method; None where that was not kept, or all draws are
+    one, of all labels that there are."""
     draws = [[line.get("draws") for line in lines] for lines in (some, best)]
     if not all(all(each) for each in draws) or len({len(one) for each in draws for one in each}) != 1:
         return None
-    return list(zip(*([fmean(value) for value in zip(*each, strict=True)] for each in draws), strict=True))
+    means = [[fmean(value) for value in zip(*each, strict=True)] for each in draws]
+    return None if any(len(set(each)) == 1 for each in means) else list(zip(*means, strict=True))
 
 
 def _shares(lines: Sequence[results.Line]) -> list[float] | None:

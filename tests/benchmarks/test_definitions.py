@@ -199,39 +199,6 @@ def test_few_labels_are_columns(run, table, tmp_path, monkeypatch, lines):
     assert run(mine)[1]["there"] == 1
 
 
-def test_baselines_of_few_labels(run, script, table, tmp_path, monkeypatch, lines):
-    """Vectors are read as an encoder's; what says classes learns from each draw, and from no validation node."""
-    import torch
-
-    monkeypatch.setattr("structmae.evaluate.few.SUBSETS", 2)
-    baselines, read = script("baselines"), []
-    monkeypatch.setattr(baselines, "EPOCHS", 3)
-    part = baselines.Task.part
-
-    def seen(task, name):
-        read.append((name, part(task, name)))
-        return part(task, name)
-
-    monkeypatch.setattr(baselines.Task, "part", seen)
-    methods = {name: f"baseline = '{name}'" for name in ("label_propagation", "gcn")}
-    methods["near"] = "baseline = 'propagated', settings = { hops = 1 }"
-    mine = table(labels=[1, 2], data=["sbm:n=120,seed=1"], seeds=2, methods=methods)
-    code, summary, err = run(mine, "--set", "probe.epochs=3", settings=["--threads", "1"])
-    assert (code, summary["ran"], summary["lines"]) == (0, 4, 8), err  # gcn alone has two seeds
-    graphs = structmae.load_data("sbm:n=120,seed=1")
-    assert {len(rows) for name, rows in read if name == "validation"} == {0}
-    taught = {tuple(graphs.y[rows].bincount().tolist()) for name, rows in read if name == "train" and len(rows) < 20}
-    assert taught == {(size,) * len(graphs.classes) for size in (1, 2)}
-    found = {(line["recipe"], line["seed"], line["at"]): line for line in lines(tmp_path)}
-    assert {key[:2] for key in found} == {("near", 0), ("label_propagation", 0), ("gcn", 0), ("gcn", 1)}
-    recipe = script("encoders").recipe_of(graphs, 0)
-    modality = structmae.registry.get("modality", recipe.modality)
-    source = modality.source(graphs, modality.fit(graphs, recipe), torch.device("cpu"))
-    x = {"x": script("structmae.evaluate.arms").propagate(source.all["node"], 1)}
-    for row in structmae.evaluate.node_classification.score(x, graphs, recipe, labels=[1, 2])["few_labels"]:
-        assert found["near", 0, f"{row['labels']} a class"]["draws"] == row["each"]
-
-
 def test_few_labels_of_recordings(run, script, tmp_path, monkeypatch, lines):
     for name, value in {"COSTS": (1.0,), "SUBSETS": 2, "FOLDS": 2}.items():
         monkeypatch.setattr(f"structmae.evaluate.few.{name}", value)
@@ -290,6 +257,8 @@ BUDGET = (
         ({"methods": {"a": "recipe = 'graphmae', features = 'raw'"}}, "features='raw'"),
         ({"dat": ["karate"]}, "unknown key 'dat'"),
         ({"labels": [0]}, "must be whole numbers from 1 on"),
+        ({"methods": {"a": "recipe = 'graphmae', settings = { encoder.layers = 3 }"}}, "write its name in quotes"),
+        ({"methods": {"a": "recipe = 'graphmae', settings = { 'encoder.layers' = [3] }"}}, "must be one value"),
         ({"labels": [1], "task": "link_prediction"}, "are for node_classification and classification"),
         ({"labels": [1], "methods": {"a": "baseline = 'propagated'"}}, "give settings = { hops = 2 }"),
         ({"methods": {"a": "baseline = 'raw', settings = { hops = 2 }"}}, "raw has no option hops: it has none"),

@@ -13,8 +13,8 @@ from structmae.recipe import resolve
 @pytest.mark.parametrize("labels", [[], [1, 2]])
 def test_vectors_side_by_side(run, script, table, tmp_path, lines, labels, monkeypatch):
     """As a person would put them there; and encoders that are kept are not trained again."""
-    data, plain = "sbm:n=200,classes=2,seed=1", {"recipe": "graphmae", "features": "propagated_features"}
-    other = ", ".join(f"{key} = '{value}'" for key, value in plain.items()) if labels else 'baseline = "propagated"'
+    data = "sbm:n=200,classes=2,seed=1"
+    other = 'baseline = "propagated"' + (", settings = { hops = 2 }" if labels else "")
     parts = {"graphmae": 'recipe = "graphmae"', "other": other}
     changes = {"labels": labels} if labels else {}
     mine = table(data=[data], seeds=1, methods={"both": 'of = ["other", "graphmae"]', **parts}, **changes)

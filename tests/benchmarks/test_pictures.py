@@ -46,6 +46,24 @@ def test_few_labels_are_a_curve_each(draw, script, table, tmp_path):
         assert (point.x, round(point.mean, 6), round(point.std, 4)) == (x, 0.45, 0.0707)
 
 
+def test_a_dozen_methods_are_told_apart(script, table, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, real = [], Axes.errorbar
+
+    def errorbar(self, *args, **options):
+        made = real(self, *args, **options)
+        drawn.append((made[0].get_color(), options["marker"], options["linestyle"]))
+        return made
+
+    monkeypatch.setattr(Axes, "errorbar", errorbar)
+    names = [f"m{place}" for place in range(12)]
+    mine = table(labels=[1], methods=dict.fromkeys(names, 'baseline = "raw"'))
+    lines = [line("karate", name, 0, 0.5, at="1 a class") for name in names]
+    script("pictures").draw(script("definition").read(mine), lines, tmp_path / "a.png")
+    assert len(set(drawn)) == 12
+
+
 GRID = 'recipe = "graphmae", grid = {"mask.ratio" = [0.3, 0.6], "heads.features.loss" = ["sce", "mse"]}'
 
 

@@ -188,3 +188,15 @@ def test_an_unknown_table(render):
     code, out, err = render("graph_clasification")
     assert (code, out) == (2, "")
     assert "did you mean graph_classification" in err
+
+
+def test_how_far_draws_of_labels_are_apart(render, tmp_path, table):
+    """The mean of the methods, each of its seeds; settings of one's own have rows of their own."""
+    mine = table(labels=[1], methods={"a": 'recipe = "graphmae"', "raw": 'baseline = "raw"'})
+    spreads = [("a", 0, 0.04, {}), ("a", 1, 0.02, {}), ("a", 0, 0.5, {"train.lr": 0.1}), ("raw", 0, 0.05, {})]
+    found = [
+        line("karate", recipe, seed, 0.5, at="1 a class", over_subsets=spread, settings=settings)
+        for recipe, seed, spread, settings in spreads
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(each) + "\n" for each in found))
+    assert "the mean of all methods: karate 1 a class 4.00." in render(mine)[1]

@@ -54,6 +54,10 @@ def test_over_the_same_draws_of_labels(tied):
     best = of([0.0] * 5, 3)
     assert not tied(of([-0.010, -0.012, -0.009, -0.011, -0.010], 1), best, drawn=False)
     assert tied(of([0.02, -0.03, 0.01, -0.02, 0.01], 1), best, drawn=False)
+    whole = [{"seed": seed, "value": 0.8, "draws": [0.8] * 5} for seed in range(3)]  # all labels: one draw
+    values = [0.799, 0.801, 0.803]
+    near = [{"seed": seed, "value": value, "draws": [value] * 5} for seed, value in enumerate(values)]
+    assert tied(near, whole, drawn=False)
     assert not tied([{**line, "draws": None} for line in of([0.02, -0.03, 0.01, -0.02, 0.01], 1)], best, drawn=False)
 
 
