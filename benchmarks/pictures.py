@@ -75,11 +75,11 @@ def draw(table: Definition, lines: Sequence[results.Line], path: Path) -> None:
         for place, (label, points) in enumerate(some.items()):
             if points:
                 mark, dashes = MARKS[place % len(MARKS)], "-" if place < len(MARKS) else "--"
+                colour = f"C{place % len(MARKS)}"  # a method's in each panel, also where another has no points
                 x, mean, std = zip(*points, strict=True)
                 mean, std = ([100 * value for value in part] for part in (mean, std))
-                ax.errorbar(
-                    x, mean, std, label=label, marker=mark, linestyle=dashes, capsize=2, linewidth=1.2, markersize=4
-                )
+                look = {"color": colour, "marker": mark, "linestyle": dashes}
+                ax.errorbar(x, mean, std, label=label, **look, capsize=2, linewidth=1.2, markersize=4)
         if table.labels:
             ax.set_xscale("log")
             there = sorted({point.x for points in some.values() for point in points})

@@ -53,15 +53,17 @@ def test_a_dozen_methods_are_told_apart(script, table, tmp_path, monkeypatch):
 
     def errorbar(self, *args, **options):
         made = real(self, *args, **options)
-        drawn.append((made[0].get_color(), options["marker"], options["linestyle"]))
+        drawn.append((options["label"], made[0].get_color(), options["marker"], options["linestyle"]))
         return made
 
     monkeypatch.setattr(Axes, "errorbar", errorbar)
     names = [f"m{place}" for place in range(12)]
-    mine = table(labels=[1], methods=dict.fromkeys(names, 'baseline = "raw"'))
+    mine = table(labels=[1], data=["karate", "citations"], methods=dict.fromkeys(names, 'baseline = "raw"'))
     lines = [line("karate", name, 0, 0.5, at="1 a class") for name in names]
+    lines += [line("citations", name, 0, 0.5, at="1 a class") for name in names[3:]]  # the same look there
     script("pictures").draw(script("definition").read(mine), lines, tmp_path / "a.png")
-    assert len(set(drawn)) == 12
+    assert len(drawn) == 21
+    assert len(set(drawn)) == len({each[1:] for each in drawn}) == 12
 
 
 GRID = 'recipe = "graphmae", grid = {"mask.ratio" = [0.3, 0.6], "heads.features.loss" = ["sce", "mse"]}'
