@@ -11,6 +11,7 @@ from definition import Definition, Method
 from structmae.errors import StructmaeError, UsageError
 
 NAMES = {"ratio": "share of the tokens that are hidden"}  # of axes
+LETTERS = 14  # of the legend, an inch
 MARKS = "osD^vPX*<>"  # as many as matplotlib has colours: from there on lines are dashed
 
 
@@ -89,8 +90,9 @@ def draw(table: Definition, lines: Sequence[results.Line], path: Path) -> None:
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(f"accuracy on {table.split}, %")
     handles, labels = axes[0].get_legend_handles_labels()
+    columns = int(figure.get_figwidth() * LETTERS / (max(map(len, labels)) + 8))  # 8: the line beside a label
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(1 + len(panels), len(labels)), fontsize="small"
+        handles, labels, loc="outside lower center", ncols=max(1, min(columns, len(labels))), fontsize="small"
     )
     try:
         figure.savefig(path, dpi=120)
