@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -50,8 +51,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """The evaluation of `encoder` beside `initial`, the same before training, and simple methods, in scaled values.
 
-    Gaps are a share `ratio` of the observed values of each series of each window: single values, and spans, `length`
-    rows long on average. Test windows lie side by side over all test rows. progress: takes a line as each kind is done.
+    Gaps are a share `ratio` of the observed values of each series: single values, and spans, `length` rows long on
+    average. Those of validation and test lie in the same places for every encoder, whatever its windows, which lie side
+    by side over all rows of the part. progress: takes a line as each kind is done.
     at_once: series of windows that an encoder reads at once.
 
     Raises UsageError for a ratio or length out of range, StructmaeError where a part has too few observed values.
@@ -97,7 +99,8 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """Windows with values taken out, as `spec` says. A gap depends on its window, not on the batch."""
+    """Windows with values taken out, as `spec` says: of train in each window anew, of validation and test once, over
+    all rows of the part. A gap does not depend on the batch."""
 
     source: Any
     spec: Spec
@@ -120,16 +123,33 @@ class Gaps:
         """Values, 0 where missing; which of them can be seen; and the gaps: observed, in the part, and taken out."""
         low, high = getattr(self.parts, part)
         x, observed = self.source.values(starts, self.source.context)
-        windows, channels, rows = x.shape
-        at = starts[:, None] + torch.arange(rows)
+        at = starts[:, None] + torch.arange(x.shape[-1])
         observed = observed & ((at >= low) & (at < high))[:, None]
-        items = starts[:, None] * channels + torch.arange(channels)
-        places = layout(torch.arange(0, x.numel() + 1, rows), items.flatten(), valid=observed.flatten())
-        plan = draw(places, self.spec, seed=SEED, visit=0 if part == "train" else VALIDATION)
-        gaps = torch.zeros(x.numel(), dtype=torch.bool)
-        gaps[torch.from_numpy(plan.scored)] = True
-        gaps = gaps.view(windows, channels, rows)
+        if part == "train":
+            gaps = self._drawn(observed, starts, 0)
+        else:
+            row = (at - low).clamp(0, high - low - 1)  # rows outside the part are not observed
+            gaps = self._held[part][:, row].transpose(0, 1) & observed
         return x.masked_fill(~observed, 0.0), observed & ~gaps, gaps
+
+    @cached_property
+    def _held(self) -> dict[str, Bool[Tensor, "C rows"]]:
+        """The gaps of the parts that are not trained on."""
+        found = {}
+        for part in ("validation", "test"):
+            low, high = getattr(self.parts, part)
+            start = torch.tensor([low])
+            observed = self.source.values(start, high - low)[1]
+            found[part] = self._drawn(observed, start, VALIDATION)[0]
+        return found
+
+    def _drawn(self, observed: Bool[Tensor, "B C T"], starts: Int[Tensor, "B"], visit: int) -> Bool[Tensor, "B C T"]:
+        channels, rows = observed.shape[1:]
+        items = starts[:, None] * channels + torch.arange(channels)
+        places = layout(torch.arange(0, observed.numel() + 1, rows), items.flatten(), valid=observed.flatten())
+        gaps = torch.zeros(observed.numel(), dtype=torch.bool)
+        gaps[torch.from_numpy(draw(places, self.spec, seed=SEED, visit=visit).scored)] = True
+        return gaps.view(observed.shape)
 
 
 @dataclass(frozen=True, eq=False)
