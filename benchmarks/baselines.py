@@ -114,13 +114,14 @@ def label_propagation(task: Task, seed: int) -> Made:
 
 
 def gcn(task: Task, seed: int) -> Made:
-    """Kipf and Welling, ICLR 2017: 2 layers, 16 wide."""
+    """After Kipf and Welling, ICLR 2017: 2 layers, 16 wide; all weights decay here, not the first layer's alone."""
     model = _seeded(seed, lambda: GCN(task.x.shape[1], 16, 2, len(task.graphs.classes), dropout=0.5))
     return _supervised(model, task, lr=0.01, dropout=0.5, seed=seed)
 
 
 def gat(task: Task, seed: int) -> Made:
-    """Velickovic et al., ICLR 2018: 2 layers, 8 heads of 8."""
+    """After Velickovic et al., ICLR 2018: 2 layers, 8 heads of 8. As PyTorch Geometric builds it: the last has 8 heads,
+    too, which are averaged, on every set."""
     width, classes = task.x.shape[1], len(task.graphs.classes)
     model = _seeded(seed, lambda: GAT(width, 64, 2, classes, heads=8, dropout=0.6, act="elu"))
     return _supervised(model, task, lr=0.005, dropout=0.6, seed=seed)

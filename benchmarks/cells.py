@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from definition import Definition, Method
+from definition import TASKS, Definition, Method
 
 from structmae import registry
 from structmae.data import catalog
@@ -27,6 +27,9 @@ MORE = {  # arms that evaluators have besides
     "imputation": ("linear", "last_value", "mean"),
     "classification": ("raw", "rocket"),
 }
+# Arms that neither weights nor training go into: where test items don't depend on the seed, either, nor do they.
+UNTRAINED = ("raw_features", "propagated_features", *MORE["link_prediction"][1:], *MORE["forecasting"][:3])
+UNTRAINED += (*MORE["imputation"], "raw", "rocket")
 # What things cost, in multiplications of a forward pass, of which a core does some 7e10 a second in training.
 PROBE = 7e11  # scoring: some ten seconds
 BASELINE = 3e5  # each value of each node's features, of a baseline that is trained
@@ -74,6 +77,8 @@ def plan(
             raise StructmaeError(f"method {method.name}: baseline {method.baseline} is for {fits}, not {table.task}")
         if method.baseline:
             check_baseline(method.name, method.baseline, dict(method.settings), table.labels)
+        if method.recipe:
+            _check_recipe(table, method, asked)
         for part in method.of:
             if part.baseline in CLASSES or part.features not in ARMS:
                 raise StructmaeError(f"method {method.name}: {part.name} has no vectors to stand beside others")
@@ -102,6 +107,17 @@ def plan(
                 many = dict.fromkeys(methods, 1)
             for seed in range(max(many.values())):
                 yield _cell(table, data, [m for m in methods if seed < many[m]], seed, asked, runs)
+
+
+def _check_recipe(table: Definition, method: Method, asked: Mapping[str, str]) -> None:
+    """What would only come out when data are read, or after the pre-training."""
+    kind, wanted = resolve(method.recipe).modality, TASKS[table.task][0]
+    if kind != wanted:
+        raise StructmaeError(f"method {method.name}: its recipe is for {kind} data, and {table.task} is of {wanted}")
+    hides = table.task == "link_prediction"
+    if hides and data_options(method.recipe, {**dict(method.settings), **asked}).edges != "train":
+        rule = 'link prediction hides edges from pre-training: give it settings = { "data.edges" = "train" }'
+        raise StructmaeError(f"method {method.name}: {rule}")
 
 
 def _groups(methods: Sequence[Method]) -> list[list[Method]]:

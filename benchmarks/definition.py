@@ -1,19 +1,30 @@
 """What a table compares: one small TOML file, `definitions/NAME.toml` or a person's own by its path."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from structmae.data import catalog
 from structmae.errors import StructmaeError, UsageError
 from structmae.recipe import read_toml
-from structmae.registry import names, near
+from structmae.registry import near
 
 HERE = Path(__file__).resolve().parent
-METRICS = {"accuracy": "higher", "auc": "higher", "ap": "higher", "mse": "lower", "mae": "lower"}  # which is better
+METRICS = {"accuracy": "higher", "auc": "higher", "ap": "higher", "mse": "lower"}  # which is better
+TASKS = {  # what recipes for them are of, and what they give
+    "node_classification": ("graph", ["accuracy"]),
+    "graph_classification": ("graph", ["accuracy"]),
+    "link_prediction": ("graph", ["auc", "ap"]),
+    "forecasting": ("series", ["mse"]),
+    "imputation": ("series", ["mse"]),
+    "classification": ("series", ["accuracy"]),
+}
 FRACTIONS = ("accuracy", "auc", "ap")  # of 1
 SPLITS = ["test"]
+DATA = "data sets that the table lacks: names of `structmae data`, or paths"
 DRAWN = ["given", "random"]  # splits of a node classification
 
 
@@ -72,6 +83,10 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
     """
     known = {path.stem: path for path in sorted((HERE / "definitions").glob("*.toml"))}
     path = Path(table) if table.endswith(".toml") else known.get(table)
+    if path is not None and path.stem in (*known, *more) and path.resolve().parent != HERE / "definitions":
+        raise UsageError(
+            f"{table}: {path.stem} is a table of the toolkit's; name the file otherwise, its lines go by it"
+        )
     if path is None:
         raise UsageError(f"unknown table {table!r}: {near(table, [*known, *more])}; a file of your own ends in .toml")
     tree = read_toml(path, "table")
@@ -82,12 +97,11 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
     if not data or not all(isinstance(name, str) for name in data) or len(set(data)) < len(data):
         raise StructmaeError(f"{path}: data={data} must be names or paths in quotes, each once, and one at least")
     tree.setdefault("splits", DRAWN[0])
-    asked = [("task", names("task")), ("split", SPLITS), ("splits", DRAWN)]
-    for key, word, words in [(key, tree[key], words) for key, words in asked] + [
-        ("metrics", metric, list(METRICS)) for metric in tree["metrics"]
-    ]:
+    given = TASKS.get(tree["task"], ("", list(METRICS)))[1]
+    asked = [("task", tree["task"], list(TASKS)), *(("metrics", metric, given) for metric in tree["metrics"])]
+    for key, word, words in [*asked, ("split", tree["split"], SPLITS), ("splits", tree["splits"], DRAWN)]:
         if word not in words:
-            raise StructmaeError(f"{path}: {key}={word!r} is not known: {near(str(word), words)}")
+            raise StructmaeError(f"{path}: {key}={word!r} is not one of this table's: {near(str(word), words)}")
     if not tree["metrics"]:
         raise StructmaeError(f"{path}: metrics=[] names none: give one at least, such as ['accuracy']")
     if tree["seeds"] < 1:
@@ -106,9 +120,7 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
         raise StructmaeError(
             f"{path}: [methods] is empty: name one at least, such as graphmae = {{ recipe = 'graphmae' }}"
         )
-    several = len(tree["metrics"]) > 1
-    columns = [f"{name} {metric}" for name in data for metric in tree["metrics"]] if several else data
-    published = tuple(_published(path, about, columns) for about in tree.get("published", []))
+    published = tuple(_published(path, about, data, tree["metrics"]) for about in tree.get("published", []))
     fewer = tree.get("seeds_of", {})
     cells = [*data, *(f"{name}/{method.name}" for name in data for method in methods)]
     for where, number in fewer.items():
@@ -126,16 +138,38 @@ def read(table: str, more: Sequence[str] = ()) -> Definition:
     return Definition(name=path.stem, folder=path.parent, fewer=fewer, drawn=tree["splits"], **lists, **plain)
 
 
+def with_data(table: Definition, more: Sequence[str]) -> Definition:
+    """The table with a column more for each data set, a path going by its place from the table's folder. Raises
+    UsageError for what is no data set, or is in the table."""
+    data = list(table.data)
+    for name in more:
+        known = catalog.is_known(name)
+        if not known and not Path(name).exists():
+            catalog.resolve(name)  # raises, with the near misses
+        found = name if known else os.path.relpath(name, table.folder)
+        if found in data:
+            raise UsageError(f"--data {name}: the table has it; --only {name} picks it")
+        data.append(found)
+    return replace(table, data=tuple(data))
+
+
 def with_recipes(table: Definition, files: Sequence[Path]) -> Definition:
     """The table with a method more for each recipe file. Raises UsageError for one that is not there, or whose name
     the table has."""
+    from structmae.recipe import resolve
+
     methods = list(table.methods)
     for file in files:
         if file.suffix != ".toml" or not file.is_file():
             raise UsageError(f"--add {file}: give a recipe's .toml file")
         if file.stem in (method.name for method in methods):
             raise UsageError(f"--add {file}: the table has a method {file.stem}; name the file otherwise")
-        methods.append(Method(file.stem, str(file)))
+        try:
+            resolve(str(file))
+        except StructmaeError as error:
+            raise type(error)(f"--add {file}: {error}") from None
+        hidden = (("data.edges", "train"),) if table.task == "link_prediction" else ()
+        methods.append(Method(file.stem, str(file), settings=hidden))
     return replace(table, methods=tuple(methods))
 
 
@@ -181,16 +215,22 @@ def _joined(path: Path, name: str, tree: dict[str, Any], methods: Sequence[Metho
     return Method(name, "", of=tuple(there[each] for each in about["of"]))
 
 
-def _published(path: Path, about: Any, data: list[str]) -> Published:
+def _published(path: Path, about: Any, data: list[str], metrics: list[str]) -> Published:
+    """Which horizons and the like there are in its columns, only results say."""
     _keys(path, "published", about, {"method": str, "source": str, "values": dict})
+    fractions = set(metrics) <= set(FRACTIONS)
+    most = 1 if fractions else 1e9
+    ends = [f" {metric}" for metric in metrics] if len(metrics) > 1 else [""]
+    columns = [name + end for name in data for end in ends]
     values: dict[str, tuple[float, float | None]] = {}
     for name, pair in about["values"].items():
         where = f"{path}: published {about['method']}, {name} = {pair}"
-        if name not in data:
-            raise StructmaeError(f"{where}: the table has no such data set: {near(name, data)}")
+        if name not in columns and not any(name.startswith(f"{d} ") and name.endswith(e) for d in data for e in ends):
+            raise StructmaeError(f"{where}: the table has no such column: {near(name, columns)}")
         numbers = pair if isinstance(pair, list) else [pair]
-        if len(numbers) not in (1, 2) or not all(type(n) in (int, float) and 0 <= n <= 1 for n in numbers):
-            raise StructmaeError(f"{where}: write [mean, std] or a mean, as fractions of 1, such as [0.842, 0.004]")
+        if len(numbers) not in (1, 2) or not all(type(n) in (int, float) and 0 <= n <= most for n in numbers):
+            what = "as fractions of 1, such as [0.842, 0.004]" if fractions else "0 or more, such as [0.363, 0.002]"
+            raise StructmaeError(f"{where}: write [mean, std] or a mean, {what}")
         values[name] = (float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else None)
     return Published(about["method"], about["source"], values)
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cells import BASE, Cell, protocol
@@ -23,9 +24,10 @@ REVISION = "revision"  # a file in a kept run
 
 
 def trained(cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data: Any) -> structmae.Run:
-    """The cell's run: one that is kept, or its own, gone on with where it stopped."""
-    if cell.folder.exists() and not (cell.folder / "config.json").exists():
-        shutil.rmtree(cell.folder)  # killed while it was made: nothing in it
+    """The cell's run: one that is kept, or its own, gone on with where it stopped. What was begun with other threads
+    (those of --jobs, say), on another device or on data that have changed since is begun anew."""
+    if cell.folder.exists() and not _alike(cell.folder, args, data):
+        shutil.rmtree(cell.folder)
     return structmae.pretrain(
         data, cell.recipe, settings={**protocol(cell.recipe), **cell.own, **asked}, seed=cell.seed,
         out=cell.kept if _serves(cell, args, data) else cell.folder, resume=True, device=args.device,
@@ -34,13 +36,17 @@ def trained(cell: Cell, args: argparse.Namespace, asked: Mapping[str, str], data
 
 
 def _serves(cell: Cell, args: argparse.Namespace, data: Any) -> bool:
-    """Whether what is kept is whole, of this data, and was trained with these threads and on this device."""
+    """Whether what is kept is whole, and what this cell would train."""
+    return (cell.kept / "result.json").exists() and _alike(cell.kept, args, data)
+
+
+def _alike(folder: Path, args: argparse.Namespace, data: Any) -> bool:
+    """Whether the run there is of this data, with these threads and on this device. One that was killed while it was
+    made has nothing in it."""
     from structmae.run import read_config
 
-    if not (cell.kept / "result.json").exists():
-        return False
     try:
-        config = read_config(cell.kept)
+        config = read_config(folder)
     except StructmaeError:
         return False
     alike = config["threads"] == args.threads and args.device in ("auto", config["device"])

@@ -1,17 +1,23 @@
 """What masking.py prints: a table, and what a reader must know to read it."""
 
+import csv
+import io
+import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from structmae.errors import StructmaeError, UsageError
+
 if TYPE_CHECKING:
     from masking_works import Work
 
+TABLE = "masking"
 FASTER = 1.6  # what two threads should reach over one, on the large works
 
 
@@ -77,6 +83,57 @@ _LEGEND = (
     "floor: bytes that must move, over bandwidth. What fits the cache can be below it, random steps are far above.",
     "2/1: how much faster than 1 thread. wanted: of ratio at 1 thread; of 2/1 at 2 threads, on the large works.",
 )
+
+
+def render(folder: Path, form: str) -> tuple[str, list[str]]:
+    """The table of masking.json in `folder`, as md or csv, and its notes. Raises as `rendered` does."""
+    return rendered(folder, TABLE, form, _public_cells, "<<<>>>>>>", lambda rows: list(_LEGEND[:2]))
+
+
+def _public_cells(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Heads, and a line a work: what it took at one thread, and what two threads make of it."""
+    heads = ("work", "size", "against", "ours ms", "other ms", "ratio", "floor ms", "ratio, 2 threads", "2/1")
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["work"], row["size"]), {})[row["threads"]] = row
+    lines = [heads]
+    for (work, size), some in found.items():
+        one, two = some[1], some.get(2)
+        lines.append((
+            work, size, one["other"], f"{one['ours_ms']:.3g}", f"{one['other_ms']:.4g}", f"{one['ratio']:.1f}",
+            f"{one['floor_ms']:.2g}", f"{two['ratio']:.1f}" if two else "-",
+            f"{one['ours_ms'] / two['ours_ms']:.2f}" if two else "-",
+        ))  # fmt: skip
+    return lines
+
+
+def rendered(
+    folder: Path,
+    name: str,
+    form: str,
+    cells: Callable[[Sequence[dict[str, Any]]], Sequence[tuple[str, ...]]],
+    sides: str,
+    notes: Callable[[Sequence[dict[str, Any]]], list[str]],
+) -> tuple[str, list[str]]:
+    """The table that the script `name` left as JSON in `folder`, as md or csv, and its notes. Raises UsageError for
+    another format, StructmaeError for a file that is missing or is none of the script's."""
+    if form not in ("md", "csv"):
+        raise UsageError(f"--format {form}: the table of {name} is made as md or csv")
+    path = folder / f"{name}.json"
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        lines, said = cells(rows), notes(rows)
+    except OSError as error:
+        makes = f"python benchmarks/{name}.py --json {path} makes it"
+        raise StructmaeError(f"{path}: {error.strerror}; {makes}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StructmaeError(f"{path} is not what benchmarks/{name}.py --json writes") from None
+    if form == "csv":
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(lines)
+        return out.getvalue().rstrip("\n"), said
+    ruled = [lines[0], tuple("---" if side == "<" else "---:" for side in sides), *lines[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in ruled), said
 
 
 def _once(rows: list[Row]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import argparse
 import statistics
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -83,10 +84,11 @@ def measure(
         if method.features not in found:
             raise StructmaeError(f"method {method.name}: the evaluation has no features={method.features}")
         trained = cell.baseline or cell.parts or method.features in (*encoders.TRAINED, *TUNED)
+        spent = {**(cost if trained else encoders.FREE), **scored.get("costs", {}).get(method.features, {})}
         for score in found[method.features]:
             line = {"table": table.name, "data": cell.data, "recipe": method.name, "seed": cell.seed}
             line |= {"metric": score.metric, "at": score.at, "split": table.split, "value": score.value, **score.facts}
-            line |= {"revision": revision, "settings": cell.settings, **about, **(cost if trained else encoders.FREE)}
+            line |= {"revision": revision, "settings": cell.settings, **about, **spent}
             lines.append(line)
     return lines
 
@@ -103,7 +105,7 @@ def _pretrained(
     with thread_limit(args.threads):  # scikit-learn's threads, too, which wait for each other where cores are busy
         scored = run.evaluate(scored_on, task=table.task, **options)
     if {method.features for method in cell.missing} & set(TUNED):
-        cost["seconds"] += _tune(run, scored, cell, args)
+        scored["costs"] = _tune(run, scored, cell, args, cost)
     return scored, encoders.about(run), cost
 
 
@@ -129,23 +131,34 @@ def _joined(
     return scored, {**about, "size": None}, cost
 
 
-def _tune(run: structmae.Run, scored: dict[str, Any], cell: Cell, args: argparse.Namespace) -> float:
-    """Adds the errors of encoder and head trained together at each horizon: after pre-training, and without. Gives the
-    seconds of the first; the other takes as many steps, and no pre-training."""
-    seconds = 0.0
+def _tune(
+    run: structmae.Run, scored: dict[str, Any], cell: Cell, args: argparse.Namespace, cost: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Adds the errors of encoder and head trained together at each horizon: after pre-training, and without. Gives what
+    each costs; the second has no part in the pre-training's `cost`."""
+    from structmae.threads import thread_limit
+
+    seconds = dict.fromkeys(TUNED, 0.0)
     assert run.folder is not None
     for row in scored["rows"]:
         horizon = row["horizon"]
         out = run.folder / f"tuned-{horizon}"
         tuned = structmae.finetune(
             run, "forecasting", settings={"finetune.horizon": horizon}, seed=cell.seed, out=out, resume=out.exists(),
-            evaluate=True, device=args.device, threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
+            device=args.device, threads=args.threads, progress=sys.stderr.isatty() and args.jobs == 1,
         )  # fmt: skip
-        found, seconds = tuned.result["evaluation"], seconds + tuned.result["seconds"]
+        begin = time.perf_counter()
+        with thread_limit(args.threads):
+            tuned.initial_model()  # is trained here, and kept
+            seconds[TUNED[1]] += time.perf_counter() - begin
+            found = tuned.evaluate()
+        seconds[TUNED[0]] += tuned.result["seconds"]
         row |= dict(zip(TUNED, (found["pretrained"], found["random_init"]), strict=True))
     for arm in TUNED:
         scored[arm] = statistics.fmean(row[arm] for row in scored["rows"])
-    return seconds
+    before = cost["seconds"], 0.0
+    spent = {arm: round(seconds[arm] + first, 4) for arm, first in zip(TUNED, before, strict=True)}
+    return {TUNED[0]: {"seconds": spent[TUNED[0]]}, TUNED[1]: {"seconds": spent[TUNED[1]], "epochs": 0}}
 
 
 def _baseline(
@@ -212,7 +225,8 @@ def _panels(scored: Mapping[str, Any]) -> Iterator[Score]:
         mine = {key: row[key] for key in ("look_back", "validation", "penalty") if key in row}
         for arm in arms:
             trained = arm == "pretrained"
-            yield Score(arm, "mse", row["mse" if trained else arm], at, {**facts, **(mine if trained else {})})
+            own = mine if trained else {"look_back": row["nlinear_look_back"]} if arm == "nlinear" else {}
+            yield Score(arm, "mse", row["mse" if trained else arm], at, {**facts, **own})
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[Score]]] = {

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import definition
 import results
-import speed_report
 import systems
 import systems_table
 import tables
@@ -22,7 +21,7 @@ from structmae.errors import StructmaeError
 from structmae.registry import near
 
 HERE = Path(__file__).resolve().parent
-OTHERS = (systems.TABLE, speed_report.TABLE)  # tables that no definition makes
+OTHERS = (systems.TABLE, *tables.REPORTS)  # tables that no definition makes
 FILES = (HERE.parent / "README.md", HERE / "README.md")
 MARK = re.compile(r"<!--\s*(?:table:(?P<asked>.*?)|(?P<end>end))\s*-->")
 
@@ -41,8 +40,8 @@ def rendered(asked: str) -> str:
         raise StructmaeError(f"table: {asked}: {name} is only there as a whole")
     if name == systems.TABLE:
         return _untitled(systems_table.render(results.FOLDER, "md"))
-    if name == speed_report.TABLE:
-        grid, notes = speed_report.render(results.FOLDER, "md")
+    if name in tables.REPORTS:
+        grid, notes = tables.REPORTS[name](results.FOLDER, "md")
         return "\n".join([grid, "", *notes])
     table = definition.read(name, OTHERS)
     path = results.FOLDER / f"{table.name}.jsonl"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,13 @@ def read(path: Path, table: str) -> list[Line]:
         value, most = line["value"], 1 if line["metric"] in FRACTIONS else math.inf
         if type(value) not in (int, float) or not 0 <= value <= most:
             raise StructmaeError(f"{where}: value={value} is not a fraction of 1")
+        named = all(type(line[name]) is str for name in ("data", "recipe", "metric", "split"))
+        if not named or type(line["seed"]) is not int or type(line["settings"]) is not dict:
+            raise StructmaeError(
+                f"{where}: data, recipe, metric and split must be words, seed a whole number, settings an object"
+            )
+        if line.get("right") is not None and not re.fullmatch("([0-9a-f]{2})+", str(line["right"])):
+            raise StructmaeError(f"{where}: right={line['right']} is not hexadecimal")
         if first.setdefault(key(line), number) != number:
             raise StructmaeError(f"{where} repeats the result of line {first[key(line)]}: delete one of them")
         lines.append(line)

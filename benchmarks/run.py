@@ -40,6 +40,7 @@ def parser() -> Parser:
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     made.add_argument("--threads", type=positive, metavar="N", help="of torch and Numba (all cores)")
     made.add_argument("--add", action="append", default=[], type=Path, metavar="FILE", help=_ADD)
+    made.add_argument("--data", action="extend", nargs="+", default=[], metavar="NAME", help=definition.DATA)
     made.add_argument("--jobs", type=positive, default=1, metavar="N", help="cells at once, sharing the threads (1)")
     made.add_argument(
         "--budget", type=_seconds, metavar="TIME", help="begin no cell that ends later, such as 30min, 2h"
@@ -64,7 +65,7 @@ _SET = "an option of the recipes; such results are rows of their own"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 all cells are there, 1 some can't be made, 2 usage, 130 interrupted."""
+    """Exit codes: 0 all cells are there, or left by --budget, 1 some can't be made, 2 usage, 130 interrupted."""
     args = parser().parse_args(arguments)
     quiet()
 
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.table == systems.TABLE:
             return systems.measure(args, read_settings(args.settings))
         table = definition.with_recipes(definition.read(args.table, (systems.TABLE,)), args.add)
+        table = definition.with_data(table, args.data)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         runs = args.results / "runs" if args.results else definition.HERE / "runs"
         asked = read_settings(args.settings)

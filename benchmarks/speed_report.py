@@ -1,18 +1,13 @@
 """What speed.py says: rows as JSON, and a table of them in text, Markdown or CSV."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from masking_report import processor
+from masking_report import processor, rendered
 from speed_works import Work
-
-from structmae.errors import StructmaeError, UsageError
 
 TABLE = "speed"
 JUDGED = "medium"
@@ -86,23 +81,7 @@ def about(rows: Sequence[dict[str, Any]]) -> list[str]:
 def render(folder: Path, form: str) -> tuple[str, list[str]]:
     """The table of speed.json in `folder`, as md or csv, and its notes. Raises UsageError for another format,
     StructmaeError for a file that is missing or is none of speed.py's."""
-    if form not in ("md", "csv"):
-        raise UsageError(f"--format {form}: the table of speed is made as md or csv")
-    path = folder / f"{TABLE}.json"
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        lines = cells(rows)
-        notes = [*LEGEND, *about(rows)]
-    except OSError as error:
-        raise StructmaeError(f"{path}: {error.strerror}; python benchmarks/speed.py --json {path} makes it") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise StructmaeError(f"{path} is not what benchmarks/speed.py --json writes") from None
-    if form == "csv":
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(lines)
-        return out.getvalue().rstrip("\n"), notes
-    ruled = [lines[0], tuple("---" if side == "<" else "---:" for side in "<<>>><>>>><"), *lines[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in ruled), notes
+    return rendered(folder, TABLE, form, cells, "<<>>><>>>><", lambda rows: [*LEGEND, *about(rows)])
 
 
 def _wanted(row: dict[str, Any]) -> str:

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import definition
+import masking_report
 import pictures
 import results
 import speed_report
 import systems
 import systems_table
 import ties
+from cells import UNTRAINED
 from definition import FRACTIONS, METRICS, Definition
 
 from structmae.cli import Parser
 from structmae.errors import StructmaeError, UsageError
+from structmae.registry import near
 
 
 class Column(NamedTuple):
@@ -34,14 +37,14 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """A mean over seeds. `n` is None for a published one; `std` is None where there is none. `tied`: no paired test
-    tells it from the best."""
+    """A mean over seeds. `n` is None for a published one; `std` is None where there is none. `mark` says what a paired
+    test with the best gave: that it does not tell them apart, or that there is none."""
 
     mean: float
     std: float | None
     n: int | None
     best: bool = False
-    tied: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def rows(table: Definition, lines: Sequence[results.Line]) -> list[Row]:
             row.setdefault(label, []).append(line)
     best = {label: _best(column, label, cells) for column, label in labels.items()}
     order = {method.name: place for place, method in enumerate(table.methods)}
+    features = {method.name: method.features for method in table.methods}
     measured = []
     for key in sorted(cells, key=lambda key: (order.get(key[0], len(order)), key[0], key[1] != "{}", key[1])):
         entries = {}
@@ -89,9 +93,10 @@ def rows(table: Definition, lines: Sequence[results.Line]) -> list[Row]:
             values = [line["value"] for line in some]
             metric, first = some[0]["metric"], best[label]
             alike = _number(_mean(some), metric) == _number(_mean(first), metric)  # as printed
-            tied = not alike and ties.tied(some, first, drawn=table.drawn == "random")
+            mark = "" if alike else MARKS[ties.tied(some, first, drawn=table.drawn == "random")]
+            values = values[:1] if features.get(key[0]) in UNTRAINED and len(set(values)) == 1 else values
             std = statistics.stdev(values) if len(values) > 1 else None
-            entries[label] = Entry(statistics.fmean(values), std, len(values), alike, tied)
+            entries[label] = Entry(statistics.fmean(values), std, len(values), alike, mark)
         measured.append(Row(key[0], json.loads(key[1]), None, entries))
     papers = [(paper, {label: Entry(*pair, None) for label, pair in paper.values.items()}) for paper in table.published]
     published = [Row(paper.method, {}, paper.source, entries) for paper, entries in papers]
@@ -115,7 +120,8 @@ def footer(table: Definition, lines: Sequence[results.Line]) -> list[str]:
     unit = ", in percent" if set(table.metrics) <= set(FRACTIONS) else ""
     what = " and ".join(metric if metric == "accuracy" else metric.upper() for metric in table.metrics)
     about = f"{what[0].upper()}{what[1:]} on {table.split}{unit}: mean ± standard deviation over n seeds"
-    said = [f"{about} (n - 1 in its denominator); bold: the best mean measured here; {TIED}: {ties.SAID}.", table.how]
+    about += f" (n - 1 in its denominator); bold: the best mean measured here; {TIED}: {ties.SAID}"
+    said = [f"{about}; {UNTESTED}: not tested, seeds are too few.", table.how]
     said += [f"{paper.method}, published and not measured here: {paper.source}." for paper in table.published]
     said += [text for text in [_spread(table, lines)] if text]
     if not lines:
@@ -200,7 +206,9 @@ def comma_separated(table: Definition, shown: Mapping[str, Column], made: Sequen
     return out.getvalue().rstrip("\n")
 
 
-TIED = "†"
+REPORTS = {speed_report.TABLE: speed_report.render, masking_report.TABLE: masking_report.render}
+TIED, UNTESTED = "†", "‡"
+MARKS = {True: TIED, False: "", None: UNTESTED}
 FORMATS = {"md": markdown, "latex": latex, "csv": comma_separated}
 
 
@@ -210,7 +218,7 @@ def _text(entry: Entry | None, column: Column, between: str, bold: str, n: str) 
     number = _number(entry.mean, column.metric)
     if entry.std is not None:
         number += f" {between} {_number(entry.std, column.metric)}"
-    number = bold.format(number) if entry.best else number + TIED * entry.tied
+    number = bold.format(number) if entry.best else number + entry.mark
     return number if entry.n is None else f"{number} ({n}={entry.n})"
 
 
@@ -242,30 +250,41 @@ def _all(values: Iterable[Any]) -> str:
 
 def _tex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    special |= {TIED: r"$\dagger$"}
+    special |= {"<": "$<$", ">": "$>$"}
+    special |= {TIED: r"$\dagger$", UNTESTED: r"$\ddagger$"}
     special |= {char: "\\" + char for char in "&%$#_{}"}
     return "".join(special.get(char, char) for char in text)
+
+
+def _check_published(table: Definition, lines: Sequence[results.Line]) -> None:
+    """Raises StructmaeError for a published number that no column of what is measured can show."""
+    shown, measured = columns(table, lines), {line["data"] for line in lines}
+    for paper in table.published:
+        for label in paper.values:
+            if label not in shown and any(label.startswith(f"{data} ") for data in measured):
+                raise StructmaeError(f"published {paper.method}, {label}: no such column: {near(label, list(shown))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the lines can't be used, 2 usage."""
     made = Parser(prog="benchmarks/tables.py", description="Render a table to stdout.", allow_abbrev=False)
-    made.add_argument("table", metavar="TABLE", help="systems, speed, one of benchmarks/definitions, or a .toml file")
+    made.add_argument("table", metavar="TABLE", help="systems, speed, masking, a name in definitions, or a .toml file")
     made.add_argument("--format", choices=list(FORMATS), default="md")
     made.add_argument("--results", type=Path, metavar="DIR", help="where the lines are (benchmarks/results)")
+    made.add_argument("--data", action="extend", nargs="+", default=[], metavar="NAME", help=definition.DATA)
     made.add_argument("--plot", type=Path, metavar="FILE", help="of few labels and of a grid: draw it, too")
     args = made.parse_args(arguments)
     try:
-        if args.plot and args.table in (systems.TABLE, speed_report.TABLE):
+        if args.plot and args.table in (systems.TABLE, *REPORTS):
             raise UsageError(f"--plot: {args.table} has no axis to draw along; few_label and ablation have one")
         if args.table == systems.TABLE:
             _print(systems_table.render(args.results or results.FOLDER, args.format))
             return 0
-        if args.table == speed_report.TABLE:
-            shown, notes = speed_report.render(args.results or results.FOLDER, args.format)
+        if args.table in REPORTS:
+            shown, notes = REPORTS[args.table](args.results or results.FOLDER, args.format)
             _print("\n".join([shown, "", *notes]) if args.format == "md" else shown)
             return 0
-        table = definition.read(args.table, (systems.TABLE, speed_report.TABLE))
+        table = definition.with_data(definition.read(args.table, (systems.TABLE, *REPORTS)), args.data)
         path = (args.results or results.FOLDER) / f"{table.name}.jsonl"
         lines = results.read(path, table.name)
         other = {f"{line['metric']} on {line['split']}" for line in lines}
@@ -274,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise StructmaeError(
                 f"{path} has {min(other)}; the table is of {', '.join(table.metrics)} on {table.split}"
             )
+        _check_published(table, lines)
         if args.plot:
             pictures.draw(table, lines, args.plot)
     except StructmaeError as error:

@@ -15,15 +15,15 @@ SAID = (
 )
 
 
-def tied(some: Sequence[results.Line], best: Sequence[results.Line], *, drawn: bool) -> bool:
-    """Whether no test tells these lines, those of a method's seeds, from the best ones. `drawn`: each seed has test
-    items of its own."""
+def tied(some: Sequence[results.Line], best: Sequence[results.Line], *, drawn: bool) -> bool | None:
+    """Whether no test tells these lines, those of a method's seeds, from the best ones; None where there is none for
+    lack of seeds. `drawn`: each seed has test items of its own."""
     pairs = None if drawn else _items(some, best) or _draws(some, best)
     if pairs is None:
         others = {line["seed"]: line["value"] for line in best}
         pairs = [(line["value"], others[line["seed"]]) for line in some if line["seed"] in others]
         if len(pairs) < LEAST:
-            return False
+            return None
     return _p(pairs) >= LEVEL
 
 

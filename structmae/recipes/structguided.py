@@ -5,8 +5,8 @@ Paper    the idea of structure-guided masking, as in C. Liu et al., Where to mas
 Keeps    nodes are scored by PageRank, and what is hidden moves over the epochs from low scores to high ones.
 Differs  the chance of a node to be hidden grows with a power of its score, which goes from -1 to 1; all else is
          GraphMAE's as it is here.
-Score    benchmarks/README.md: on Cora, CiteSeer and PubMed behind graphmae. The powers are first guesses, which nothing
-         has chosen
+Score    benchmarks/README.md: on Cora and PubMed behind graphmae, on CiteSeer no different. The powers are first
+         guesses, which nothing has chosen
 Command  structmae pretrain --data cora --recipe structguided
 """
 

@@ -9,8 +9,9 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 MODULES = (
-    "baselines", "cells", "definition", "encoders", "jobs", "measure", "pictures", "readme", "results", "run", "search",
-    "search_joined", "systems", "systems_checks", "systems_rows", "systems_table", "tables", "ties",
+    "baselines", "cells", "definition", "encoders", "jobs", "masking_report", "measure", "pictures", "readme",
+    "results", "run", "search", "search_joined", "speed_report", "systems", "systems_checks", "systems_rows",
+    "systems_table", "tables", "ties",
 )  # fmt: skip
 
 

@@ -176,7 +176,11 @@ def test_forecasts_tuned_and_supervised(run, table, tmp_path, lines):
     assert len(found) == 4 * len(horizons)
     for at in horizons:
         assert len({found[name, at]["value"] for name in ("patchtst", "finetuned", "supervised")}) > 1
-        assert found["supervised", at]["seconds"] > 0
+        assert found["supervised", at]["epochs"] == 0
+        assert 0 < found["supervised", at]["seconds"] != found["finetuned", at]["seconds"]
+        assert found["finetuned", at]["seconds"] > 0
+        assert found["finetuned", at]["epochs"] == 1
+        assert found["nlinear", at]["look_back"] > 0
         assert found["nlinear", at]["seconds"] == 0
     assert not list((tmp_path / "out" / "runs").glob("*/"))
 
@@ -259,7 +263,12 @@ BUDGET = (
         ({"labels": [0]}, "must be whole numbers from 1 on"),
         ({"methods": {"a": "recipe = 'graphmae', settings = { encoder.layers = 3 }"}}, "write its name in quotes"),
         ({"methods": {"a": "recipe = 'graphmae', settings = { 'encoder.layers' = [3] }"}}, "must be one value"),
-        ({"labels": [1], "task": "link_prediction"}, "are for node_classification and classification"),
+        ({"task": "link_prediction"}, "metrics='accuracy' is not one of this table's: there are auc, ap"),
+        (
+            {"methods": {"a": "recipe = 'patchtst'"}},
+            "its recipe is for series data, and node_classification is of graph",
+        ),
+        ({"labels": [1], "task": "graph_classification"}, "are for node_classification and classification"),
         ({"labels": [1], "methods": {"a": "baseline = 'propagated'"}}, "give settings = { hops = 2 }"),
         ({"methods": {"a": "baseline = 'raw', settings = { hops = 2 }"}}, "raw has no option hops: it has none"),
         ({"methods": {"a": "baseline = 'propagated', settings = { hops = -1 }"}}, "hops=-1 must be a whole number"),
@@ -275,6 +284,39 @@ def test_a_definition_says_what_is_wrong_with_it(run, table, change, said):
     assert code in (1, 2)
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_table_that_is_called_like_one_of_the_toolkit_s(run, table):
+    """Its lines would be taken for the other's."""
+    code, _, err = run(table("node_classification"))
+    assert code == 2
+    assert "node_classification is a table of the toolkit's" in err
+
+
+def test_links_are_hidden_from_every_method(run, table, tmp_path, lines):
+    """A method that would see them is refused before it trains; a recipe's file gets the option."""
+    path = Path(table(data=["sbm:n=120,seed=1"], task="link_prediction", seeds=1))
+    path.write_text(path.read_text().replace('["accuracy"]', '["auc"]'))
+    code, _, err = run(str(path))
+    assert (code, 'give it settings = { "data.edges" = "train" }' in err) == (1, True)
+    path.write_text(
+        path.read_text().replace('recipe = "graphmae"', 'recipe = "graphmae", settings = { "data.edges" = "train" }')
+    )
+    mine = tmp_path / "low_pass.toml"
+    mine.write_text('recipe = "graphmae"\n[encoder]\nlayer = "gcn"\n')
+    code, summary, err = run(str(path), "--add", str(mine), "--only", "low_pass")
+    assert (code, summary["lines"]) == (0, 1), err
+    assert lines(tmp_path)[0]["recipe"] == "low_pass"
+
+
+@pytest.mark.parametrize(("text", "said"), [('recipe = "graphmai"', "graphmae"), ("[encoder]\nlayr = 1", "layr")])
+def test_an_added_file_that_is_no_recipe_is_named(run, table, tmp_path, text, said):
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    code, _, err = run(table(), "--add", str(file))
+    assert code in (1, 2)
+    assert f"--add {file}: " in err
+    assert said in err
 
 
 def test_a_definition_that_is_not_there_or_not_toml(run, tmp_path):

@@ -115,7 +115,9 @@ def test_a_damaged_line_is_named_and_left_alone(run, table, tmp_path):
     assert path.read_text() == "half\n{}\n"
 
 
-def test_an_interruption_goes_on(run, table, tmp_path, monkeypatch, lines):
+@pytest.mark.parametrize("changed", ["threads", "data", ""])
+def test_an_interruption_goes_on(run, table, tmp_path, monkeypatch, lines, changed):
+    """Or begins anew, where the run would not go on with what there is now."""
     mine, more = table(seeds=1), ["--set", "train.epochs=6", "--set", "train.save_every=1"]
     settings = [word for word in run.words if word not in ("train.epochs=2",)]
     settings.remove("--set")
@@ -133,8 +135,13 @@ def test_an_interruption_goes_on(run, table, tmp_path, monkeypatch, lines):
     assert "the same command goes on" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out" / "mine.jsonl").exists()
+    if changed:
+        (file,) = (tmp_path / "out" / "runs").glob("*/config.json")
+        config = json.loads(file.read_text())
+        config |= {"threads": 2} if changed == "threads" else {"data": {**config["data"], "fingerprint": "none"}}
+        file.write_text(json.dumps(config))
     assert run(mine, *more, settings=settings)[0] == 0
-    assert len(epochs) == 6
+    assert len(epochs) == (9 if changed else 6)
     resumed = results_of(lines(tmp_path))
     (tmp_path / "out" / "mine.jsonl").unlink()
     assert run(mine, *more, settings=settings)[0] == 0

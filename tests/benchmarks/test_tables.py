@@ -3,6 +3,7 @@ import io
 import json
 import re
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -174,6 +175,9 @@ def test_a_torn_last_line_is_not_read_and_not_touched(render, write, mine, tmp_p
         (line("sbm", "raw", 0, 0.5, table="other"), "belongs to the table 'other'"),
         (line("sbm", "raw", 0, 0.5, split="validation"), "accuracy on validation"),
         ({"table": "mine"}, "line 10 is no result"),
+        (line("sbm", "raw", 0, 0.5, settings=3), "line 10: data, recipe"),
+        (line("sbm", "raw", "0", 0.5), "seed a whole number"),
+        (line("sbm", "raw", 0, 0.5, right="zz"), "right=zz is not hexadecimal"),
     ],
 )
 def test_lines_that_cannot_be_used(render, write, mine, wrong, said):
@@ -200,3 +204,79 @@ def test_how_far_draws_of_labels_are_apart(render, tmp_path, table):
     ]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(each) + "\n" for each in found))
     assert "the mean of all methods: karate 1 a class 4.00." in render(mine)[1]
+
+
+def test_what_is_not_told_apart_and_what_is_not_tested(render, tmp_path, table):
+    """Three seeds in common or none: a mark for each."""
+    names = ("best", "near", "far", "few")
+    mine = table(methods=dict.fromkeys(names, 'recipe = "graphmae"'))
+    write_lines(tmp_path, best=[0.8, 0.9, 0.7], near=[0.81, 0.88, 0.69], far=[0.5, 0.61, 0.42], few=[0.5, 0.6])
+    found = {name: grid(render(mine)[1])[name]["karate"] for name in names}
+    assert found["best"].startswith("**80.00")
+    assert {name: found[name].partition(" (")[0][-1] for name in names[1:]} == {"near": "†", "far": "4", "few": "‡"}
+    assert "‡: not tested" in render(mine)[1]
+    assert r"$\ddagger$" in render(mine, "latex")[1]
+
+
+def test_what_depends_on_no_seed_has_no_deviation(render, tmp_path, table):
+    raw = 'recipe = "graphmae", features = "raw_features"'
+    methods = {"graphmae": 'recipe = "graphmae"', "raw": raw, "shuffled": raw}
+    mine = table(methods=methods)
+    write_lines(tmp_path, graphmae=[0.5, 0.5, 0.5], raw=[0.4, 0.4, 0.4], shuffled=[0.4, 0.4, 0.3])
+    found = {name: grid(render(mine)[1])[name]["karate"] for name in methods}
+    assert (found["graphmae"], found["raw"]) == ("**50.00 ± 0.00** (n=3)", "40.00 (n=1)")
+    assert found["shuffled"].endswith("(n=3)")
+
+
+def write_lines(folder, **values):
+    found = [line("karate", name, seed, value) for name, some in values.items() for seed, value in enumerate(some)]
+    (folder / "mine.jsonl").write_text("".join(json.dumps(each) + "\n" for each in found))
+
+
+def test_published_numbers_of_one_horizon(render, tmp_path, table):
+    """Beside ours, above 1 where the metric may be; a horizon that nothing was measured at is refused."""
+    mine = Path(table(data=["lorenz96"], task="forecasting", methods={"patchtst": 'recipe = "patchtst"'}))
+    text = mine.read_text().replace('["accuracy"]', '["mse"]').replace("[0.9, 0.01]", "[1.9, 0.01]")
+    mine.write_text(text.replace('{ "lorenz96" =', '{ "lorenz96 12" ='))
+    assert render(str(mine))[0] == 0  # nothing is measured yet, so any horizon may come
+    one = line("lorenz96", "patchtst", 0, 0.5, metric="mse", at="12")
+    (tmp_path / "mine.jsonl").write_text(json.dumps(one) + "\n")
+    code, out, err = render(str(mine))
+    assert (code, err) == (0, "")
+    assert grid(out)["Some_Paper (published, not measured here)"] == {"lorenz96 12": "1.9000 ± 0.0100"}
+    mine.write_text(mine.read_text().replace("lorenz96 12", "lorenz96 13"))
+    code, out, err = render(str(mine))
+    assert (code, out) == (1, "")
+    assert "published Some_Paper, lorenz96 13: no such column: did you mean lorenz96 12" in err
+
+
+def test_a_data_set_more(script, tmp_path, mine, write, capsys):
+    write(line("citations", "raw", 0, 0.25))
+    words = [mine, "--results", str(tmp_path)]
+    main = script("tables").main
+    assert main([*words, "--data", "citations"]) == 0
+    assert grid(capsys.readouterr()[0])["raw"]["citations"] == "**25.00** (n=1)"
+    for name, said in (("karate", "the table has it"), ("citation", "Did you mean citations")):
+        assert main([*words, "--data", name]) == 2
+        assert said in capsys.readouterr()[1]
+
+
+@pytest.mark.parametrize("form", ["md", "csv"])
+def test_the_table_of_masking(script, tmp_path, capsys, form):
+    main = script("tables").main
+    row = {"work": "spans", "size": "(2, 3)", "other": "tsai", "ours_ms": 2.0, "other_ms": 8.0, "floor_ms": 0.5}
+    rows = [{**row, "threads": 1, "ratio": 4.0}, {**row, "threads": 2, "ratio": 5.0, "ours_ms": 1.0}]
+    (tmp_path / "masking.json").write_text(json.dumps(rows))
+    assert main(["masking", "--format", form, "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr()[0]
+    cells = ["spans", "(2, 3)", "tsai", "2", "8", "4.0", "0.5", "5.0", "2.00"]
+    found = next(iter(grid(out).values())).values() if form == "md" else list(csv.reader(io.StringIO(out)))[1][1:]
+    assert list(found) == cells[1:]
+    for content, said in (("[]", ""), ('{"a": 1}', "is not what"), ('[{"work": 1}]', "is not what")):
+        (tmp_path / "masking.json").write_text(content)
+        assert main(["masking", "--results", str(tmp_path)]) == (1 if said else 0)
+        assert said in capsys.readouterr()[1]
+    (tmp_path / "masking.json").unlink()
+    assert main(["masking", "--results", str(tmp_path)]) == 1
+    assert "masking.py --json" in capsys.readouterr()[1]
+    assert main(["masking", "--format", "latex", "--results", str(tmp_path)]) == 2

@@ -69,6 +69,6 @@ def test_over_seeds_where_items_differ_or_are_not_known(tied):
     assert tied(near, one, drawn=False)
     lower = [{**line, "value": line["value"] - 0.3} for line in one]  # by the same, up to rounding
     assert not tied(lower, one, drawn=False)
-    assert not tied(near[:2], one, drawn=False)  # too few to tell anything
+    assert tied(near[:2], one, drawn=False) is None  # too few to tell anything
     right = [[True] * 90 + [False] * 10] * 3
     assert tied(lines(right), lines(right), drawn=True)
