@@ -156,9 +156,11 @@ def _tune(
         row |= dict(zip(TUNED, (found["pretrained"], found["random_init"]), strict=True))
     for arm in TUNED:
         scored[arm] = statistics.fmean(row[arm] for row in scored["rows"])
-    before = cost["seconds"], 0.0
-    spent = {arm: round(seconds[arm] + first, 4) for arm, first in zip(TUNED, before, strict=True)}
-    return {TUNED[0]: {"seconds": spent[TUNED[0]]}, TUNED[1]: {"seconds": spent[TUNED[1]], "epochs": 0}}
+    finetuned, supervised = TUNED
+    return {
+        finetuned: {"seconds": round(cost["seconds"] + seconds[finetuned], 4)},
+        supervised: {"seconds": round(seconds[supervised], 4), "epochs": 0},
+    }
 
 
 def _baseline(

@@ -293,6 +293,23 @@ def test_a_table_that_is_called_like_one_of_the_toolkit_s(run, table):
     assert "node_classification is a table of the toolkit's" in err
 
 
+def test_a_data_set_more(run, table, tmp_path, lines):
+    """By its name, or by a path from where the person is."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    nodes = [f"{node},{node % 2},{node % 3},{('train', 'validation', 'test')[node % 3]}" for node in range(60)]
+    (folder / "nodes.csv").write_text("\n".join(["id,label,height,split", *nodes]))
+    edges = [f"{node},{(node + 2) % 60}" for node in range(60)]
+    (folder / "edges.csv").write_text("\n".join(["source,target", *edges]))
+    mine = table(seeds=1, methods={"gcn": 'baseline = "gcn"'})
+    words = ["--data", "digits", str(folder), "--only", "own"]
+    code, summary, err = run(mine, *words, settings=["--threads", "1"])
+    assert (code, summary["ran"]) == (0, 1), err
+    assert [line["data"] for line in lines(tmp_path)] == ["own"]  # as seen from the table's folder
+    assert run(mine, *words, settings=["--threads", "1"])[1]["there"] == 1
+    assert run(mine, "--data", str(tmp_path / "none"))[0] == 2
+
+
 def test_links_are_hidden_from_every_method(run, table, tmp_path, lines):
     """A method that would see them is refused before it trains; a recipe's file gets the option."""
     path = Path(table(data=["sbm:n=120,seed=1"], task="link_prediction", seeds=1))
