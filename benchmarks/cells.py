@@ -28,8 +28,8 @@ MORE = {  # arms that evaluators have besides
     "classification": ("raw", "rocket"),
 }
 # Arms that neither weights nor training go into: where test items don't depend on the seed, either, nor do they.
-UNTRAINED = ("raw_features", "propagated_features", *MORE["link_prediction"][1:], *MORE["forecasting"][:3])
-UNTRAINED += (*MORE["imputation"], "raw", "rocket")
+UNTRAINED = {"raw_features", "propagated_features", *(arm for arms in MORE.values() for arm in arms)}
+UNTRAINED -= {"own_decoder", *TUNED}
 # What things cost, in multiplications of a forward pass, of which a core does some 7e10 a second in training.
 PROBE = 7e11  # scoring: some ten seconds
 BASELINE = 3e5  # each value of each node's features, of a baseline that is trained

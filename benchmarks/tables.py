@@ -261,7 +261,7 @@ def _check_published(table: Definition, lines: Sequence[results.Line]) -> None:
     shown, measured = columns(table, lines), {line["data"] for line in lines}
     for paper in table.published:
         for label in paper.values:
-            if label not in shown and any(label.startswith(f"{data} ") for data in measured):
+            if label not in shown and any(f"{label} ".startswith(f"{data} ") for data in measured):
                 raise StructmaeError(f"published {paper.method}, {label}: no such column: {near(label, list(shown))}")
 
 

@@ -70,7 +70,8 @@ def table(tmp_path):
         lines += [f"{key} = {value!r}" for key, value in parts.items()]
         lines += ["[methods]", *(f"{key} = {{ {value} }}" for key, value in methods.items())]
         lines += ["[[published]]", 'method = "Some_Paper"', 'source = "Nobody & Co, table 1"']
-        lines += [f'values = {{ "{parts["data"][0]}" = [0.9, 0.01] }}']
+        at = f" {parts['labels'][0]} a class" if parts.get("labels") else ""
+        lines += [f'values = {{ "{parts["data"][0]}{at}" = [0.9, 0.01] }}']
         path = tmp_path / f"{name}.toml"
         path.write_text("\n".join(lines), encoding="utf-8")
         return str(path)

@@ -244,10 +244,12 @@ def test_published_numbers_of_one_horizon(render, tmp_path, table):
     code, out, err = render(str(mine))
     assert (code, err) == (0, "")
     assert grid(out)["Some_Paper (published, not measured here)"] == {"lorenz96 12": "1.9000 ± 0.0100"}
-    mine.write_text(mine.read_text().replace("lorenz96 12", "lorenz96 13"))
-    code, out, err = render(str(mine))
-    assert (code, out) == (1, "")
-    assert "published Some_Paper, lorenz96 13: no such column: did you mean lorenz96 12" in err
+    text = mine.read_text()
+    for wrong in ("lorenz96 13", "lorenz96"):  # the second says no horizon
+        mine.write_text(text.replace("lorenz96 12", wrong))
+        code, out, err = render(str(mine))
+        assert (code, out) == (1, "")
+        assert f"published Some_Paper, {wrong}: no such column: did you mean lorenz96 12" in err
 
 
 def test_a_data_set_more(script, tmp_path, mine, write, capsys):
